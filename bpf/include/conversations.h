@@ -104,8 +104,9 @@ static int may_be_over(void *map, struct conversation_key *key, struct conversat
 	return 0;
 }
 
-static __always_inline void begin_conversation(struct __sk_buff *skb, bool out, const struct packet_ends *ends,
-					       const struct conversation_key *key, __u64 bytes, __u64 packets)
+/* A function of its own: what it has on the stack is not there while others run that a packet leads to. */
+static __noinline int begin_conversation(struct __sk_buff *skb, bool out, const struct packet_ends *ends,
+					 const struct conversation_key *key)
 {
 	struct gadget_header header = {};
 	struct conversation *conversation;
@@ -113,25 +114,25 @@ static __always_inline void begin_conversation(struct __sk_buff *skb, bool out, 
 	gadget_endpoint *last = NULL;
 
 	if (!gadget_fill_packet(&header, skb, out))
-		return;
+		return 0;
 	if (!quota_take(header.cgroup_id, QUOTA)) {
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, header.cgroup_id);
-		return;
+		return 0;
 	}
 	if (bpf_map_update_elem(&conversations, key, &no_conversation, BPF_NOEXIST)) {
 		quota_give(header.cgroup_id);
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, header.cgroup_id);
-		return;
+		return 0;
 	}
 	conversation = bpf_map_lookup_elem(&conversations, key);
 	if (!conversation)
-		return;
+		return 0;
 	conversation->header = header;
 	conversation->src = ends->own;
 	conversation->last = header.timestamp;
 	conversation->out = out;
-	conversation->bytes[out] = bytes;
-	conversation->packets[out] = packets;
+	conversation->bytes[out] = skb->len - ends->payload;
+	conversation->packets[out] = skb->gso_segs ?: 1;
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
 	if (sk)
@@ -148,6 +149,7 @@ static __always_inline void begin_conversation(struct __sk_buff *skb, bool out, 
 		quota_give(header.cgroup_id);
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, header.cgroup_id);
 	}
+	return 0;
 }
 
 static __always_inline void make_key(struct conversation_key *key, __u64 cookie, const gadget_endpoint *peer)
@@ -163,22 +165,19 @@ static __always_inline int datagram_passed(struct __sk_buff *skb, bool out)
 	struct conversation *conversation;
 	struct conversation_key key = {};
 	struct packet_ends ends = {};
-	__u64 bytes, packets;
 
 	if (packet_protocol(skb) != IPPROTO_UDP || !read_packet_ends(skb, out, &ends) || skb->len < ends.payload)
 		return 1;
-	bytes = skb->len - ends.payload;
-	packets = skb->gso_segs ?: 1;
 	make_key(&key, bpf_get_socket_cookie(skb), &ends.peer);
 	conversation = bpf_map_lookup_elem(&conversations, &key);
 	if (!conversation) {
 		if (wants_conversation(&ends))
-			begin_conversation(skb, out, &ends, &key, bytes, packets);
+			begin_conversation(skb, out, &ends, &key);
 		return 1;
 	}
 	conversation->last = bpf_ktime_get_boot_ns();
-	__sync_fetch_and_add(&conversation->bytes[out], bytes);
-	__sync_fetch_and_add(&conversation->packets[out], packets);
+	__sync_fetch_and_add(&conversation->bytes[out], skb->len - ends.payload);
+	__sync_fetch_and_add(&conversation->packets[out], skb->gso_segs ?: 1);
 	return 1;
 }
 

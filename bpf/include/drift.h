@@ -124,9 +124,6 @@ struct bpf_task_work {
 } __attribute__((aligned(8)));
 
 /* Kernel commit 38c8e1a2fc3d (7.0) dropped the last argument and the suffix. */
-struct bpf_map {
-}; /* defined, as libbpf takes a struct that is only declared for another type */
-
 extern int bpf_task_work_schedule_resume_impl(struct task_struct *task, struct bpf_task_work *work, void *map,
 					      int (*callback)(struct bpf_map *map, void *key, void *value),
 					      void *program) __weak __ksym;

@@ -159,11 +159,17 @@ static __always_inline __u64 gadget_wakeup(__u64 waiting, __u64 size)
 	return !waiting || waiting > size / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
+/* The size of a ring in bytes. */
+static __always_inline __u64 ring_size(const void *ring)
+{
+	return ((const struct bpf_map *)ring)->max_entries;
+}
+
 /* Send the first bytes of an event. */
 static __always_inline void gadget_output(void *ring, void *event, __u64 bytes, __u64 cgroup_id)
 {
 	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
-	__u64 size = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
+	__u64 size = ring_size(ring);
 
 	if (!gadget_fair(ring, cgroup_id, bytes, waiting, size) ||
 	    bpf_ringbuf_output(ring, event, bytes, gadget_wakeup(waiting, size)))
@@ -171,6 +177,8 @@ static __always_inline void gadget_output(void *ring, void *event, __u64 bytes, 
 }
 
 static const char gadget_zeros[TEXT_MAX];
+#define STORED \
+	1024 /* bytes that clang zeroes by stores; more of them would be more instructions than a call is worth */
 
 /* Zero the tail of an event that is not sent after all, so that no later event carries the rest of it. */
 #define gadget_wipe(event)                                                \
@@ -196,8 +204,7 @@ static const char gadget_zeros[TEXT_MAX];
 /* Whether a container may reserve so many bytes of a ring. */
 static __always_inline bool gadget_may_reserve(void *ring, __u64 cgroup_id, __u64 bytes)
 {
-	return gadget_fair(ring, cgroup_id, bytes, bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA),
-			   bpf_ringbuf_query(ring, BPF_RB_RING_SIZE));
+	return gadget_fair(ring, cgroup_id, bytes, bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA), ring_size(ring));
 }
 
 /* An event in the ring itself, with this header and all else zero; its tail has TEXT_SHORT bytes. It is for programs
@@ -212,7 +219,10 @@ static __always_inline bool gadget_may_reserve(void *ring, __u64 cgroup_id, __u6
 		if (gadget_may_reserve(&events, (from)->cgroup_id, bytes))                                        \
 			reserved = bpf_ringbuf_reserve(&events, bytes, 0);                                        \
 		if (reserved) {                                                                                   \
-			bpf_probe_read_kernel(reserved, bytes, gadget_zeros);                                     \
+			if (bytes <= STORED)                                                                      \
+				__builtin_memset(reserved, 0, bytes);                                             \
+			else                                                                                      \
+				bpf_probe_read_kernel(reserved, bytes, gadget_zeros);                             \
 			reserved->header = *(from);                                                               \
 		} else {                                                                                          \
 			gadget_lost(LOSS_RING_FULL, (from)->cgroup_id);                                           \
@@ -225,6 +235,5 @@ static __always_inline bool gadget_may_reserve(void *ring, __u64 cgroup_id, __u6
 	do {                                                                                                    \
 		const __u64 own = (offsetof(struct event, text) + TEXT_SHORT + BPF_RINGBUF_HDR_SZ + 7) & ~7ULL; \
 		__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) - own;                            \
-		__u64 size = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE);                                      \
-		bpf_ringbuf_submit(event, gadget_wakeup(waiting, size));                                        \
+		bpf_ringbuf_submit(event, gadget_wakeup(waiting, ring_size(&events)));                          \
 	} while (0)

@@ -392,12 +392,8 @@ struct udp_sock {
 };
 
 struct inet_sock {
+	struct sock sk;
 	__be16 inet_sport;
-};
-
-struct tcp_sock {
-	__u64 bytes_sent, bytes_retrans, bytes_received;
-	__u32 segs_out, write_seq, snd_una, rcv_nxt, copied_seq, srtt_us, total_retrans;
 };
 
 struct inet_bind_bucket {
@@ -405,9 +401,16 @@ struct inet_bind_bucket {
 };
 
 struct inet_connection_sock {
+	struct inet_sock icsk_inet;
 	struct inet_bind_bucket *icsk_bind_hash;
 	__u8 icsk_ca_state : 5;
 	__u8 icsk_retransmits, icsk_pending;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u64 bytes_sent, bytes_retrans, bytes_received;
+	__u32 segs_out, write_seq, snd_una, rcv_nxt, copied_seq, srtt_us, total_retrans;
 };
 
 struct request_sock {
@@ -457,6 +460,10 @@ struct bpf_iter__task_file {
 	struct task_struct *task;
 	__u32 fd;
 	struct file *file;
+};
+
+struct bpf_map {
+	__u32 max_entries;
 };
 
 struct kernfs_node {

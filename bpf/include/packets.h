@@ -23,7 +23,7 @@ static __always_inline struct socket_owner *owner_of(struct __sk_buff *skb, bool
 	if (!sk)
 		return NULL;
 	owner = bpf_sk_storage_get(&owners, sk, NULL, 0);
-	if (owner || !out || sk->protocol != IPPROTO_UDP)
+	if ((owner && owner->pid) || !out || sk->protocol != IPPROTO_UDP)
 		return owner;
 	task = task_here();
 	cgroup = cgroup_of(task, &id);
@@ -71,9 +71,9 @@ static __always_inline bool packet_has_port(struct __sk_buff *skb, __u16 port)
 	return ports[0] == bpf_htons(port) || ports[1] == bpf_htons(port);
 }
 
-/* Whether a packet of TCP may have data. Ask it before the headers are read: that costs more, and most packets of a
- * socket that only receives have none. */
-static __always_inline bool packet_may_have_data(struct __sk_buff *skb)
+/* Whether a packet of TCP may have so many bytes of data. Ask it before the headers are read: that costs more, and most
+ * packets of a socket that only receives have none. */
+static __always_inline bool packet_may_have(struct __sk_buff *skb, __u32 bytes)
 {
 	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end, *tcp;
 	__u32 at;
@@ -84,7 +84,7 @@ static __always_inline bool packet_may_have_data(struct __sk_buff *skb)
 	tcp = data + at;
 	if (tcp + 20 > end)
 		return true; /* it lies elsewhere */
-	return skb->len > at + (tcp[12] >> 4) * 4;
+	return skb->len >= at + (tcp[12] >> 4) * 4 + bytes;
 }
 
 /* What the headers of a packet say. */
@@ -100,40 +100,44 @@ struct packet_ends {
 static __always_inline bool read_packet_ends(struct __sk_buff *skb, bool out, struct packet_ends *ends)
 {
 	gadget_endpoint *from = out ? &ends->own : &ends->peer, *to = out ? &ends->peer : &ends->own;
-	__u8 fixed[40], offset;
-	__be16 ports[2];
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end, offset;
+	__be16 ports[2], *linear;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 0, fixed, 20))
+		if (data + 20 > end)
 			return false;
-		ends->protocol = fixed[9];
-		ends->payload = (fixed[0] & 15) * 4;
-		set_ipv4(from, *(__be32 *)(fixed + 12));
-		set_ipv4(to, *(__be32 *)(fixed + 16));
+		ends->protocol = data[9];
+		ends->transport = (data[0] & 15) * 4;
+		set_ipv4(from, *(__be32 *)(data + 12));
+		set_ipv4(to, *(__be32 *)(data + 16));
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (bpf_skb_load_bytes(skb, 0, fixed, 40))
+		if (data + 40 > end)
 			return false;
-		ends->protocol = fixed[6];
-		ends->payload = 40;
-		__builtin_memcpy(from->address, fixed + 8, 16);
-		__builtin_memcpy(to->address, fixed + 24, 16);
+		ends->protocol = data[6];
+		ends->transport = 40;
+		__builtin_memcpy(from->address, data + 8, 16);
+		__builtin_memcpy(to->address, data + 24, 16);
 	} else {
 		return false;
 	}
 	if (ends->protocol != IPPROTO_UDP && ends->protocol != IPPROTO_TCP)
 		return false;
-	ends->transport = ends->payload;
-	if (bpf_skb_load_bytes(skb, ends->payload, ports, sizeof(ports)))
+	linear = (void *)data + ends->transport;
+	if ((void *)(linear + 2) <= (void *)end) {
+		ports[0] = linear[0];
+		ports[1] = linear[1];
+	} else if (bpf_skb_load_bytes(skb, ends->transport, ports, sizeof(ports))) {
 		return false;
+	}
 	from->port = bpf_ntohs(ports[0]);
 	to->port = bpf_ntohs(ports[1]);
 	if (ends->protocol == IPPROTO_UDP) {
-		ends->payload += 8;
+		ends->payload = ends->transport + 8;
 		return true;
 	}
-	if (bpf_skb_load_bytes(skb, ends->payload + 12, &offset, 1))
+	if (bpf_skb_load_bytes(skb, ends->transport + 12, &offset, 1))
 		return false;
-	ends->payload += (offset >> 4) * 4;
+	ends->payload = ends->transport + (offset >> 4) * 4;
 	return true;
 }
 

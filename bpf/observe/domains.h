@@ -23,6 +23,8 @@
 #define HELLO_TYPE   1
 #define HELLO_FIXED  34 /* version, random */
 #define SERVER_NAME  0  /* the extension. RFC 6066, 3 */
+/* The shortest hello with a name: no session, one cipher, one compression, and a name of one letter. */
+#define HELLO_LEAST (TLS_HEADER + HELLO_HEADER + HELLO_FIXED + 1 + 4 + 2 + 2 + 10)
 
 enum domain_by {
 	BY_NONE,
@@ -97,29 +99,21 @@ static __always_inline enum domain_by still_holds(const struct answered *found, 
 	return found->until >= now ? BY_DNS : BY_STALE;
 }
 
-/* A connection begins: its name is the one that its address has now. */
-static __always_inline void name_by_answer(const struct sock *sk)
+/* A connection begins: its name is the one that its address has now. False if it has none. */
+static __always_inline bool name_by_answer(struct sock *sk, __u64 container, const __u8 *address)
 {
-	struct cgroup *cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
-	gadget_endpoint src = {}, dst = {};
-	const struct answered *found;
+	const struct answered *found = find_name(container, address);
 	struct domain *domain;
-	__u64 container;
 
-	read_endpoints(sk, &src, &dst);
-	if (is_loopback(dst.address))
-		return;
-	container = BPF_CORE_READ(cgroup, kn, id);
-	find_container(cgroup, &container);
-	found = find_name(container, dst.address);
 	if (!found)
-		return;
-	domain = bpf_sk_storage_get(&domains, (void *)sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		return false;
+	domain = bpf_sk_storage_get(&domains, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!domain)
-		return;
+		return false;
 	domain->by = still_holds(found, bpf_ktime_get_boot_ns());
 	domain->length = at_most(found->length, DOMAIN_BYTES);
 	bpf_probe_read_kernel(domain->name, DOMAIN_BYTES, found->name);
+	return true;
 }
 
 /* Keep a name for an address. from: where its first label is in the packet; first: how long that is. */
@@ -230,6 +224,7 @@ __noinline int learn_answer(struct __sk_buff *skb)
 __noinline int read_hello(struct __sk_buff *skb, int out)
 {
 	struct packet_ends ends = {};
+	struct socket_owner *owner;
 	struct domain *domain;
 	struct bpf_sock *sk;
 	__u8 begin[TLS_HEADER + 1], size;
@@ -273,8 +268,10 @@ found:
 	if (!sk)
 		return 0;
 	domain = bpf_sk_storage_get(&domains, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!domain)
+	owner = bpf_sk_storage_get(&owners, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!domain || !owner)
 		return 0;
+	owner->connection.named = true;
 	domain->length = 0;
 	if (bpf_skb_load_bytes(skb, at + sizeof(length), domain->name, at_most(length - 1, DOMAIN_BYTES - 1) + 1))
 		return 0;
@@ -284,18 +281,15 @@ found:
 }
 
 /* Whether a packet of TCP may be the first one with data of the end that began the connection. Most are not: it is
- * asked of each. */
+ * asked of each, and a call of a helper is half of what that costs. */
 static __always_inline bool may_be_hello(struct __sk_buff *skb, bool out)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct bpf_tcp_sock *tcp;
 
-	if (!sk)
-		return false;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->state == TCP_LISTEN)
+	if (!packet_may_have(skb, HELLO_LEAST) || !sk)
 		return false;
 	tcp = bpf_tcp_sock(sk);
 	/* a SYN counts as a byte that is acknowledged */
-	return tcp && (out ? tcp->bytes_acked <= 1 : !tcp->bytes_received) && packet_may_have_data(skb);
+	return tcp && (out ? tcp->bytes_acked <= 1 : !tcp->bytes_received) && sk->state != TCP_LISTEN;
 }

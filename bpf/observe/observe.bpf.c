@@ -4,6 +4,23 @@
  * What has to be known of a connection is kept with its socket (owner.h, and connections below), so that the kernel
  * frees it with the socket, and nothing of it can be stale. */
 #define TEXT_SHORT 320 /* WORD_MAX, of the kernel's name for why a packet was dropped, and a domain's 254 behind it */
+#include "kernel.h"
+
+/* The state of a TCP connection. */
+struct connection {
+	__u64 began;     /* its first SYN, or that it was accepted; 0: that was not seen */
+	__u64 container; /* of its socket; 0: not known */
+	__u32 rtt;       /* microseconds, before the end spoils it: the ACK of a FIN may be delayed */
+	bool known;      /* else it began before these programs, or is over, or is none */
+	bool ingress;
+	bool waiting; /* that its first SYN has no answer was told */
+	bool reset;   /* the other end sent a RST */
+	bool named;   /* it has a domain */
+};
+
+/* One storage for all that is kept of a socket: what costs most of a connection is to make it. */
+#define KEPT_WITH_OWNER struct connection connection;
+#define OWNS_TCP
 #include "conversations.h"
 #include "domains.h"
 #include "drops.h"
@@ -87,22 +104,6 @@ struct event {
 
 GADGET_RESERVED();
 
-/* The state that is kept with a TCP socket. */
-struct connection {
-	__u64 began; /* its first SYN, or that it was accepted; 0: that was not seen */
-	__u32 rtt;   /* microseconds, before the end spoils it: the ACK of a FIN may be delayed */
-	enum direction direction;
-	bool waiting; /* that its first SYN has no answer was told */
-	bool reset;   /* the other end sent a RST */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct connection);
-} connections SEC(".maps");
-
 /* Who sent a packet that was dropped, or of which ICMP told. At that time no address has been translated, so it is what
  * the socket says. */
 struct sender {
@@ -184,12 +185,6 @@ struct told {
 	const struct fate *dropped; /* NULL if nothing of it was dropped */
 };
 
-/* The state of this end's TCP socket. NULL if there is none; make: create it then. */
-static __always_inline struct connection *connection_of(const struct sock *sk, bool make)
-{
-	return bpf_sk_storage_get(&connections, (void *)sk, NULL, make ? BPF_SK_STORAGE_GET_F_CREATE : 0);
-}
-
 /* Add a name to an event, behind a reason's, if that is there. */
 static __always_inline void add_domain(struct event *event, enum domain_by by, const char *name, __u32 length)
 {
@@ -203,24 +198,66 @@ static __always_inline void add_domain(struct event *event, enum domain_by by, c
 	event->header.text_length = at + length;
 }
 
-static __always_inline void send(const struct sock *sk, const struct connection *connection, const struct told *told)
+/* A TCP socket and what is kept with it. */
+struct end {
+	struct sock *sk;
+	const struct tcp_sock *tcp; /* the same, for plain loads of what TCP has in it */
+	struct socket_owner *owner;
+};
+
+/* The two ends of a connection: src is this one. */
+static __always_inline void load_endpoints(const struct end *end, gadget_endpoint *src, gadget_endpoint *dst)
 {
-	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
+	const struct sock_common *common = &end->sk->__sk_common;
+
+	if (common->skc_family == AF_INET) {
+		set_ipv4(src, common->skc_rcv_saddr);
+		set_ipv4(dst, common->skc_daddr);
+	} else {
+		BPF_CORE_READ_INTO((struct in6_addr *)src->address, common, skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO((struct in6_addr *)dst->address, common, skc_v6_daddr);
+	}
+	src->port = bpf_ntohs(end->tcp->inet_conn.icsk_inet.inet_sport);
+	dst->port = bpf_ntohs(common->skc_dport);
+}
+
+/* Where a connection's socket was made. *id becomes the id of its cgroup, or of its container's. */
+static __always_inline enum whereabouts where_made(const struct end *end, __u64 *id)
+{
+	struct connection *connection = &end->owner->connection;
+	enum whereabouts where;
+	struct cgroup *cgroup;
+
+	*id = connection->container;
+	if (*id)
+		return INSIDE;
+	cgroup = end->sk->sk_cgrp_data.cgroup;
+	*id = cgroup->kn->id;
+	where = find_container(cgroup, id);
+	if (where == INSIDE)
+		connection->container = *id;
+	return where;
+}
+
+static __always_inline void send(const struct end *end, const struct told *told)
+{
+	const struct connection *connection = &end->owner->connection;
+	const struct tcp_sock *tcp = end->tcp;
 	gadget_endpoint src = {}, dst = {};
 	struct gadget_header header = {};
 	struct domain *domain;
 	struct event *event;
-	bool fin;
 
-	read_endpoints(sk, &src, &dst);
-	if (is_loopback(dst.address) || !gadget_fill_socket(&header, (void *)sk))
+	load_endpoints(end, &src, &dst);
+	if (is_loopback(dst.address) || !container_chosen(where_made(end, &header.cgroup_id), header.cgroup_id) ||
+	    !fill_owner(&header, end->owner))
 		return;
 	event = gadget_reserve(&header);
 	if (!event)
 		return;
 	event->type = told->type;
 	event->verdict = told->verdict;
-	event->direction = connection->direction;
+	event->direction = connection->ingress ? DIRECTION_INGRESS : DIRECTION_EGRESS;
 	event->protocol = PROTOCOL_TCP;
 	event->src = src;
 	event->dst = dst;
@@ -229,12 +266,11 @@ static __always_inline void send(const struct sock *sk, const struct connection 
 	event->error = told->error;
 	event->duration = told->since ? header.timestamp - told->since : DURATION_UNKNOWN;
 	event->rtt = connection->rtt ? connection->rtt * 1000ULL : DURATION_UNKNOWN;
-	event->retransmits = BPF_CORE_READ(tcp, total_retrans);
+	event->retransmits = tcp->total_retrans;
 	if (told->type == TYPE_ENDED) {
-		fin = BPF_CORE_READ(sk, __sk_common.skc_flags) >> SOCK_DONE & 1;
-		event->sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
-		event->received = BPF_CORE_READ(tcp, bytes_received);
-		if (fin && event->received)
+		event->sent = tcp->bytes_sent - tcp->bytes_retrans;
+		event->received = tcp->bytes_received;
+		if (event->received && end->sk->__sk_common.skc_flags >> SOCK_DONE & 1)
 			event->received--; /* tcp_rcv_nxt_update() counts a FIN as a byte */
 		event->bytes = event->sent + event->received;
 	}
@@ -242,144 +278,181 @@ static __always_inline void send(const struct sock *sk, const struct connection 
 		event->drop = text_reason(event->text, told->dropped->reason);
 		event->header.text_length = WORD_MAX;
 	}
-	domain = bpf_sk_storage_get(&domains, (void *)sk, NULL, 0);
+	domain = connection->named ? bpf_sk_storage_get(&domains, end->sk, NULL, 0) : NULL;
 	if (domain && domain->length)
 		add_domain(event, domain->by, domain->name, domain->length);
 	gadget_send(event);
 }
 
-/* An attempt begins. */
-static __always_inline void begin(const struct sock *sk)
+/* Make the current process the owner of a socket, if the user chose its container. It connects, or begins to listen. */
+static __always_inline void note_user(const struct end *end)
 {
-	struct connection *connection = connection_of(sk, true);
+	struct task_struct *task = current_task();
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	__u64 id = cgroup->kn->id;
 
-	if (!connection)
+	if (cgroup_chosen(cgroup, &id))
+		load_owner(end->owner, task);
+}
+
+/* An attempt begins. */
+static __always_inline void begin(const struct end *end)
+{
+	struct connection *connection = &end->owner->connection;
+	gadget_endpoint src = {}, dst = {};
+	__u64 container;
+
+	*connection = (struct connection){.began = bpf_ktime_get_boot_ns(), .known = true};
+	note_user(end);
+	load_endpoints(end, &src, &dst);
+	if (is_loopback(dst.address))
 		return;
-	*connection = (struct connection){.began = bpf_ktime_get_boot_ns(), .direction = DIRECTION_EGRESS};
-	name_by_answer(sk);
+	where_made(end, &container);
+	connection->named = name_by_answer(end->sk, container, dst.address);
 }
 
 /* The handshake is over. */
-static __always_inline void establish(const struct sock *sk, int old)
+static __always_inline void establish(const struct end *end)
 {
 	struct told told = {.type = TYPE_BEGUN, .verdict = VERDICT_FORWARDED};
-	struct connection *connection = connection_of(sk, old == TCP_SYN_RECV);
+	struct connection *connection = &end->owner->connection;
 
-	if (!connection) /* it began before these programs */
-		return;
-	if (!connection->began) {
-		connection->direction = DIRECTION_INGRESS;
-		connection->began = bpf_ktime_get_boot_ns();
-	} else {
+	if (connection->began) {
 		told.since = connection->began;
+	} else {
+		connection->known = connection->ingress = true;
+		connection->began = bpf_ktime_get_boot_ns();
 	}
-	connection->rtt = BPF_CORE_READ((const struct tcp_sock *)sk, srtt_us) >> 3;
-	send(sk, connection, &told);
+	connection->rtt = end->tcp->srtt_us >> 3;
+	send(end, &told);
 }
 
 /* An attempt has come to nothing. */
-static __always_inline void fail(const struct sock *sk, struct connection *connection)
+static __always_inline void fail(const struct end *end)
 {
-	struct told told = {.type = TYPE_FAILED, .error = sk->sk_err, .since = connection->began};
+	struct connection *connection = &end->owner->connection;
+	struct told told = {.type = TYPE_FAILED, .error = end->sk->sk_err, .since = connection->began};
 	gadget_endpoint src = {}, dst = {};
 	const struct fate *fate;
 
-	if (!BPF_CORE_READ((const struct tcp_sock *)sk, segs_out))
+	if (!end->tcp->segs_out)
 		return; /* no packet has left */
 	if (!told.error)
-		told.error = BPF_CORE_READ(sk, sk_err_soft); /* the process gave up, and perhaps was told why */
-	read_endpoints(sk, &src, &dst);
+		told.error = end->sk->sk_err_soft; /* the process gave up, and perhaps was told why */
+	load_endpoints(end, &src, &dst);
 	fate = fate_of(&src, IPPROTO_TCP, false);
 	told.verdict = verdict_of(told.error, connection->reset, fate, connection->began);
 	if (was_dropped(fate, connection->began))
 		told.dropped = fate;
-	send(sk, connection, &told);
+	send(end, &told);
 }
 
 /* A connection is over on both sides, or reset, or given up. */
-static __always_inline void finish(const struct sock *sk, struct connection *connection, int old)
+static __always_inline void finish(const struct end *end, int old)
 {
+	struct connection *connection = &end->owner->connection;
 	struct told told = {.type = TYPE_ENDED, .verdict = VERDICT_FORWARDED, .since = connection->began};
 
-	told.error = sk->sk_err;
+	told.error = end->sk->sk_err;
 	if (connection->reset)
 		told.reason = REASON_RESET;
 	else if (told.error == ETIMEDOUT)
 		told.reason = REASON_TIMED_OUT;
 	else
 		told.reason = old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT ? REASON_ABORTED : REASON_CLOSED;
-	send(sk, connection, &told);
+	send(end, &told);
 }
 
 /* Of a connection that came from outside, the process that closes it is the one that used it: the one that listens may
  * be another one, as where a server has workers. */
-static __always_inline void note_closer(const struct sock *sk)
+static __always_inline void note_closer(const struct end *end)
 {
-	struct socket_owner *owner = bpf_sk_storage_get(&owners, (void *)sk, NULL, 0);
-	struct task_struct *task = task_here();
-	struct cgroup *cgroup, *own = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
-	__u64 id, own_id = BPF_CORE_READ(own, kn, id);
+	struct task_struct *task = current_task();
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	__u64 id = cgroup->kn->id, own;
 
-	cgroup = cgroup_of(task, &id);
-	if (find_container(cgroup, &id) == INSIDE && find_container(own, &own_id) == INSIDE && id == own_id)
-		set_owner(owner, task);
+	if (where_made(end, &own) == INSIDE && find_container(cgroup, &id) == INSIDE && id == own)
+		load_owner(end->owner, task);
 }
 
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
+int BPF_PROG(state_changed, struct sock *sk, int old, int new)
 {
+	bool make = new == TCP_SYN_SENT || new == TCP_LISTEN || (new == TCP_ESTABLISHED &&old == TCP_SYN_RECV);
+	struct end end = {.sk = sk};
 	struct connection *connection;
 
-	if (!is_tcp(sk))
+	if (new == TCP_SYN_RECV || new == TCP_FIN_WAIT2 || new == TCP_CLOSING || sk->sk_protocol != IPPROTO_TCP ||
+	    !is_ip(sk))
 		return 0;
+	end.tcp = bpf_skc_to_tcp_sock(sk);
+	if (!end.tcp)
+		return 0;
+	end.owner = bpf_sk_storage_get(&owners, sk, NULL, make ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (!end.owner)
+		return 0;
+	connection = &end.owner->connection;
 	if (new == TCP_SYN_SENT) {
-		begin(sk);
+		begin(&end);
+		return 0;
+	}
+	if (new == TCP_LISTEN) { /* what is accepted begins with this state */
+		*connection = (struct connection){};
+		note_user(&end);
 		return 0;
 	}
 	if (new == TCP_ESTABLISHED) {
-		establish(sk, old);
+		if (make || connection->known)
+			establish(&end);
 		return 0;
 	}
-	connection = connection_of(sk, false);
-	if (!connection)
+	if (!connection->known)
 		return 0;
 	if (old == TCP_ESTABLISHED)
-		connection->rtt = BPF_CORE_READ((const struct tcp_sock *)sk, srtt_us) >> 3;
-	if ((new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) && connection->direction == DIRECTION_INGRESS)
-		note_closer(sk);
+		connection->rtt = end.tcp->srtt_us >> 3;
+	if ((new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) && connection->ingress)
+		note_closer(&end);
 	if (new != TCP_CLOSE)
 		return 0;
-	if (old == TCP_SYN_SENT || (old == TCP_SYN_RECV && connection->direction == DIRECTION_EGRESS))
-		fail(sk, connection);
+	if (old == TCP_SYN_SENT || (old == TCP_SYN_RECV && !connection->ingress))
+		fail(&end);
 	else if (old != TCP_SYN_RECV)
-		finish(sk, connection, old);
+		finish(&end, old);
+	connection->known = false;
 	return 0;
 }
 
 SEC("tp_btf/tcp_receive_reset")
 int BPF_PROG(was_reset, struct sock *sk)
 {
-	struct connection *connection = connection_of(sk, false);
+	struct socket_owner *owner = bpf_sk_storage_get(&owners, sk, NULL, 0);
 
-	if (connection)
-		connection->reset = true;
+	if (owner)
+		owner->connection.reset = true;
 	return 0;
 }
 
 SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(sent_again, const struct sock *sk)
+int BPF_PROG(sent_again, struct sock *sk)
 {
 	struct told told = {.type = TYPE_WAITING, .verdict = VERDICT_NO_ANSWER};
+	struct end end = {.sk = sk};
 	struct connection *connection;
 
 	if (sk->__sk_common.skc_state != TCP_SYN_SENT)
 		return 0;
-	connection = connection_of(sk, false);
-	if (!connection || connection->waiting)
+	end.tcp = bpf_skc_to_tcp_sock(sk);
+	if (!end.tcp)
+		return 0;
+	end.owner = bpf_sk_storage_get(&owners, sk, NULL, 0);
+	if (!end.owner)
+		return 0;
+	connection = &end.owner->connection;
+	if (!connection->known || connection->waiting)
 		return 0;
 	connection->waiting = true;
 	told.since = connection->began;
-	send(sk, connection, &told);
+	send(&end, &told);
 	return 0;
 }
 
@@ -387,28 +460,20 @@ int BPF_PROG(sent_again, const struct sock *sk)
 SEC("iter/task_file")
 int older(struct bpf_iter__task_file *found)
 {
-	struct task_struct *task = found->task;
-	struct file *file = found->file;
-	struct connection *connection;
-	struct socket *socket;
-	struct sock *sk;
+	struct sock *sk = socket_found(found);
+	struct socket_owner *owner;
 	__u8 state;
 
-	if (!has_socket_of_file() || !task || !file)
-		return 0;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
 	if (!sk || !is_tcp(sk))
 		return 0;
 	state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT)
 		return 0;
-	connection = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (connection && !connection->began &&
-	    BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_bind_hash, fastreuse) >= 0)
-		connection->direction = DIRECTION_INGRESS;
+	owner = bpf_sk_storage_get(&owners, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner || owner->connection.known)
+		return 0;
+	owner->connection.ingress = BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_bind_hash, fastreuse) >= 0;
+	owner->connection.known = true;
 	return 0;
 }
 
@@ -464,36 +529,41 @@ static __noinline int note_told(struct __sk_buff *skb, bool six)
 	return 0;
 }
 
-/* A function of its own, as others here are: what each has on the stack is not there while another one runs. */
-static __noinline int follow(struct __sk_buff *skb, bool out)
-{
-	return datagram_passed(skb, out);
-}
-
 SEC("cgroup_skb/egress")
 int packet_left(struct __sk_buff *skb)
 {
-	__u8 protocol = packet_protocol(skb);
-
-	if (protocol == IPPROTO_ICMP && skb->protocol == bpf_htons(ETH_P_IP))
-		note_told(skb, false);
-	else if (protocol == PROTOCOL_ICMPV6 && skb->protocol == bpf_htons(ETH_P_IPV6))
-		note_told(skb, true);
-	else if (protocol == IPPROTO_TCP && may_be_hello(skb, true))
-		read_hello(skb, true);
-	return follow(skb, true);
+	switch (packet_protocol(skb)) {
+	case IPPROTO_TCP:
+		if (may_be_hello(skb, true))
+			read_hello(skb, true);
+		break;
+	case IPPROTO_UDP:
+		return datagram_passed(skb, true);
+	case IPPROTO_ICMP:
+		if (skb->protocol == bpf_htons(ETH_P_IP))
+			note_told(skb, false);
+		break;
+	case PROTOCOL_ICMPV6:
+		if (skb->protocol == bpf_htons(ETH_P_IPV6))
+			note_told(skb, true);
+	}
+	return 1;
 }
 
 SEC("cgroup_skb/ingress")
 int packet_came(struct __sk_buff *skb)
 {
-	__u8 protocol = packet_protocol(skb);
-
-	if (protocol == IPPROTO_TCP && may_be_hello(skb, false))
-		read_hello(skb, false);
-	else if (protocol == IPPROTO_UDP && packet_has_port(skb, DNS_PORT))
-		learn_answer(skb);
-	return follow(skb, false);
+	switch (packet_protocol(skb)) {
+	case IPPROTO_TCP:
+		if (may_be_hello(skb, false))
+			read_hello(skb, false);
+		break;
+	case IPPROTO_UDP:
+		if (packet_has_port(skb, DNS_PORT))
+			learn_answer(skb);
+		return datagram_passed(skb, false);
+	}
+	return 1;
 }
 
 static __always_inline bool wants_conversation(const struct packet_ends *ends)

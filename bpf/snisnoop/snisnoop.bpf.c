@@ -341,7 +341,7 @@ int segment_left(struct __sk_buff *skb)
 	if (!sk)
 		return 1;
 	tcp = bpf_tcp_sock(sk);
-	if (!tcp || tcp->bytes_acked > MOST + 1 || !packet_may_have_data(skb) || !find(skb, tcp, &segment))
+	if (!tcp || tcp->bytes_acked > MOST + 1 || !packet_may_have(skb, 1) || !find(skb, tcp, &segment))
 		return 1;
 	if (segment.at <= 1 && !bpf_sk_storage_get(&sockets, sk, NULL, 0))
 		begin(skb, sk, &segment);

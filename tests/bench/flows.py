@@ -26,14 +26,9 @@ NETWORK = ("unshare", "--net", "sh", "-c", f'ip link set lo up; ip address add {
 #: Of DNS, on a busy node; with its answer each is four messages where both ends are pods of the node.
 QUESTIONS, MESSAGES = 1_000, 4
 WORK = {"connects": "a TCP connection", "packets": "a TCP packet", "datagrams": "a UDP datagram"}
-PROGRAMS = ("tcp_changed", "packet_left", "packet_came")
 PROGRAMS_OF_NAMES = ("message_left", "message_came")
-PROGRAMS_OF_LOG = ("state_changed", "was_reset", "sent_again", "dropped", "packet_left", "packet_came")
-#: Each with the options of its agent and its programs.
-SEERS = {
-    "the recorder": ((), PROGRAMS),
-    "the flow log": (("--no-flows", "--observe"), PROGRAMS_OF_LOG),
-}
+#: Each with the options of its agent.
+SEERS = {"the recorder": (), "the flow log": ("--no-flows", "--observe")}
 
 
 def _work(program: Path, kind: str, seconds: float, container: BareContainer, rate: int = 0) -> tuple[int, float]:
@@ -44,10 +39,10 @@ def _work(program: Path, kind: str, seconds: float, container: BareContainer, ra
     return int(count), float(cpu) / int(count) * 1e9
 
 
-def _in_programs(others: set[int], names: tuple[str, ...] = PROGRAMS) -> int:
-    """Nanoseconds that the recorder's programs have run, or others of the agent's."""
+def _in_programs(others: set[int], names: tuple[str, ...] = ()) -> int:
+    """Nanoseconds that programs which are none of others have run: all of them, or those of these names."""
     shown = json.loads(subprocess.run(["bpftool", "-j", "prog"], capture_output=True, check=True).stdout)
-    ours = [item for item in shown if item["id"] not in others and item.get("name") in names]
+    ours = [item for item in shown if item["id"] not in others and (not names or item.get("name") in names)]
     return sum(item.get("run_time_ns", 0) for item in ours)
 
 
@@ -62,14 +57,14 @@ def compare(plan: Plan) -> Iterator[Figure]:
             for _ in range(plan.rounds):
                 for kind in WORK:
                     without[kind].append(_work(program, kind, plan.seconds, container)[1])
-                for who, (options, its) in SEERS.items():
+                for who, options in SEERS.items():
                     before = bpf_programs()
                     with recording_agent("--traceloop", "off", *options) as (agent, _), statistics():
                         wait_until_idle(agent.process.pid)
                         for kind in WORK:
-                            began = _in_programs(before, its)
+                            began = _in_programs(before)
                             count, _ = _work(program, kind, plan.seconds, container)
-                            programs[who, kind].append((_in_programs(before, its) - began) / count)
+                            programs[who, kind].append((_in_programs(before) - began) / count)
         finally:
             container.delete()
     for kind, work in WORK.items():

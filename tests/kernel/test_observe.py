@@ -316,6 +316,36 @@ def test_reset(place, port, who: str, mine: str, other: str) -> None:
     )
 
 
+def test_listens_after_a_failure(place, port) -> None:
+    """What a socket accepts that was refused before came from outside, and has nothing of the attempt."""
+    cart, web, *_ = place
+    with inside(web), socket.socket() as one:
+        one.bind(("10.77.0.2", port))
+        with pytest.raises(ConnectionRefusedError):
+            one.connect(("10.77.0.1", 1))
+        one.listen()
+        with inside(cart):
+            client = socket.create_connection(("10.77.0.2", port), 10)
+        server = one.accept()[0]
+        client.close()
+        assert server.recv(1) == b""
+        server.close()
+    rows = expect(
+        place,
+        port,
+        Counter(
+            {
+                ("web-0", "egress", "tcp", 4, "failed", "refused", "none", 0, 0): 1,
+                ("cart-0", "egress", "tcp", 4, "begun", "forwarded", "none", 0, 0): 1,
+                ("web-0", "ingress", "tcp", 4, "begun", "forwarded", "none", 0, 0): 1,
+                ("cart-0", "egress", "tcp", 4, "ended", "forwarded", "closed", 0, 0): 1,
+                ("web-0", "ingress", "tcp", 4, "ended", "forwarded", "closed", 0, 0): 1,
+            }
+        ),
+    )
+    assert {row["pid"] for row in rows} == {os.getpid()}
+
+
 def test_datagrams(place, port) -> None:
     """A conversation over UDP has a row when it begins and one when it ends, with its bytes and who began it."""
     cart, web, *_ = place
