@@ -17,6 +17,9 @@ import re2  # type: ignore[import-untyped]  # google-re2
 from gadget.rules.fields import NUMBERS, TEXTS
 from gadget.rules.parser import EQUALS, ORDERS
 
+#: Characters of a pattern: as many as a path may have.
+MOST_PATTERN = 4096
+_TOO_LONG = f"a pattern has {MOST_PATTERN} characters at most"
 _SETS = ("in", "intersects", "exists")
 _ON_TEXT = frozenset(
     (*EQUALS, *ORDERS, *_SETS, "contains", "icontains", "startswith", "endswith", "glob", "iglob", "pmatch", "regex")
@@ -50,6 +53,8 @@ def value(text: str, kind: str, operator: str) -> Any:
     """
     if "\0" in text:
         raise ValueError("a value has no NUL byte")
+    if operator in ("glob", "iglob") and len(text) > MOST_PATTERN:
+        raise ValueError(_TOO_LONG)
     if kind in TEXTS:
         return text
     if kind == "BYTEBUF":
@@ -130,6 +135,8 @@ def regex(pattern: str) -> Callable[[str], Any]:
         ValueError: It is no pattern.
 
     """
+    if len(pattern) > MOST_PATTERN:
+        raise ValueError(_TOO_LONG)
     options = re2.Options()
     options.posix_syntax = options.longest_match = True
     options.log_errors = False

@@ -129,6 +129,8 @@ HOSTILE = {
     "lists in lists": "[" * 200_000,
     "mappings in mappings": "{a: " * 200_000,
     "a pattern": rule('proc.name regex "(((a{999}){999}){999})"'),
+    "a long pattern": rule(f'proc.name regex "{"a" * 1_000_000}"'),
+    "a long pattern of a shell": rule(f'proc.name glob "{"*a" * 400_000}"'),
     "an anchor that there is not": "- *nowhere\n",
     "a name that is no text": "- ? [a]\n  : b\n",
     "a tag": "- !!python/object/apply:os.system [id]\n",
