@@ -43,6 +43,9 @@ CHECKS, LEVELS = 100_000, 400
 #: Characters of all conditions with their lists written out. Falco's have 83,126.
 LENGTH = 8 << 20
 ITEMS = 1_000_000
+#: Patterns of all rules with macros written out: each takes up to some 100 KiB..
+PATTERNS = 1000
+_PATTERNS = ("regex", "glob", "iglob")
 #: A rule that runs on more types of events is told of: it costs something for nearly each.
 MANY_TYPES = 100
 #: A value of an exception that is no text but a field or a transformer, as rule_loader_compiler.cpp lets it be.
@@ -175,15 +178,21 @@ class _Compiling:
             RulesError: It would.
 
         """
-        total = 0
+        total = patterns = 0
         with suppress(RulesError):  # told in its turn
             for rule in rules:
                 self._trees[rule.name] = self._tree(rule, used)
                 total += self._trees[rule.name].checks
                 if total > CHECKS:
                     break
+                of_patterns = (each for each in checks(self._trees[rule.name].node) if each.operator in _PATTERNS)
+                patterns += sum(len(each.right.items) if isinstance(each.right, Several) else 1 for each in of_patterns)
         if total > CHECKS:
             raise RulesError(VALIDATE, f"with macros written out these rules have more than {CHECKS:,} checks", rule.at)
+        if patterns > PATTERNS:
+            raise RulesError(
+                VALIDATE, f"with macros written out these rules have more than {PATTERNS:,} patterns", rule.at
+            )
 
     def _tree(self, rule: DefinedRule, used: set[str]) -> _Resolved:
         """The condition of a rule with its exceptions, lists and macros."""

@@ -19,6 +19,8 @@ from gadget.rules.parser import EQUALS, ORDERS
 
 #: Characters of a pattern: as many as a path may have.
 MOST_PATTERN = 4096
+#: Bytes that a regular expression takes at most.
+MOST_BYTES = 1 << 20
 _TOO_LONG = f"a pattern has {MOST_PATTERN} characters at most"
 _SETS = ("in", "intersects", "exists")
 _ON_TEXT = frozenset(
@@ -139,6 +141,7 @@ def regex(pattern: str) -> Callable[[str], Any]:
         raise ValueError(_TOO_LONG)
     options = re2.Options()
     options.posix_syntax = options.longest_match = True
+    options.max_mem = MOST_BYTES
     options.log_errors = False
     try:
         compiled = re2.compile(_utf8(pattern), options=options)

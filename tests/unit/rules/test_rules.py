@@ -129,6 +129,8 @@ HOSTILE = {
     "lists in lists": "[" * 200_000,
     "mappings in mappings": "{a: " * 200_000,
     "a pattern": rule('proc.name regex "(((a{999}){999}){999})"'),
+    "many patterns": rule(" or ".join(f'proc.name regex "((a|x{n}){{99}}){{9}}"' for n in range(20_000))),
+    "a list of patterns": rule(f"proc.name glob anyof ({', '.join(f'*{n}' for n in range(20_000))})"),
     "a long pattern": rule(f'proc.name regex "{"a" * 1_000_000}"'),
     "a long pattern of a shell": rule(f'proc.name glob "{"*a" * 400_000}"'),
     "an anchor that there is not": "- *nowhere\n",
