@@ -205,13 +205,17 @@ class FakeJudge:
         self.remember = remember
         self.rules, self.first, self.host = rules, first, host
         self.parameters: dict[str, str] = {}
-        self.judged = 0
+        self.judged = self.changes = 0
         self.processes = Processes(lambda pid: None)
         self._dtype = schema.dtype(schema.text_offset)
         FakeJudge.made.append(self)
 
     def go_on_from(self, before: FakeJudge) -> None:
         """It knows nothing that another one would want to know."""
+
+    def containers_changed(self) -> None:
+        """Count how often it is told so."""
+        self.changes += 1
 
     def judge(self, sections: Sequence[Packed], clock_offset_ns: int) -> list[Alert]:
         """An alert for each event, with what the class adds to its text; the error of the class, if it has one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from agent.containers.identity import Container
 from agent.containers.tracker import Tracker
@@ -18,6 +18,16 @@ NOT_KNOWN = "container not known"
 
 #: An alert, and the container that it is of; None outside containers.
 Chosen = tuple[Alert, Container | None]
+
+
+class KnownLabels(Selection):
+    """Everything, as soon as the labels of its pod are known: a run holds the events of others, for 2 s at most."""
+
+    needs_labels = True
+
+    def decide(self, container: Container, labels: Mapping[str, str] | None) -> bool | None:
+        """True; None as long as the pod's labels are not known."""
+        return True if labels is not None or not container.pod_uid else None
 
 
 class AlertChoice:

@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.clock import clock_offset
 from agent.containers.identity import Container
-from agent.detect.choice import NOT_KNOWN, AlertChoice, Chosen
+from agent.detect.choice import NOT_KNOWN, AlertChoice, Chosen, KnownLabels
 from agent.detect.past import Mask, Pasts, id_of, masked_text
 from agent.detect.recorder import EventRecorder
 from agent.detect.surroundings import Surroundings
@@ -86,7 +86,10 @@ class Judging(Watching):
         self._told, self._told_ns = Counter[tuple[str, int]](), 0
         self._named: dict[int, Container] = {}
         self._recording = threading.Lock()
-        self._begin(surroundings, self.parameters)
+        #: whether rules ask about labels of pods, or may later; and which containers there were when they last did
+        self._asks_labels = context.tracker.knows_labels and (record or live.asks_labels(rules))
+        self._generation = self._tracker.generation
+        self._begin(surroundings, self.parameters, KnownLabels() if self._asks_labels else None)
 
     @property
     def judged(self) -> int:
@@ -135,6 +138,9 @@ class Judging(Watching):
         self._put(self._lost_since(batch.read_ns, LOSSES_NS))
 
     def _look(self, batch: Batch) -> None:
+        if self._asks_labels and self._generation != (now := self._tracker.generation):
+            self._generation = now
+            self._judge.containers_changed()
         if self._recorder is None:
             self._put(self._choice(self._grouped(self._judge.judge(batch.sections, clock_offset()), batch.read_ns)))
             return

@@ -45,8 +45,10 @@ class Watching(ABC):
         self.error: Exception | None = None
         self.worker = Worker(name, self._work)
 
-    def _begin(self, surroundings: Surroundings, parameters: Mapping[str, str]) -> None:
-        """Begin a run with parameters. surroundings are closed with it, and if it cannot begin.
+    def _begin(self, surroundings: Surroundings, parameters: Mapping[str, str], whose: Selection | None = None) -> None:
+        """Begin a run with parameters, of all events unless whose says which.
+
+        surroundings are closed with it, and if it cannot begin.
 
         Raises:
             Unsupported: This kernel cannot.
@@ -59,8 +61,8 @@ class Watching(ABC):
         with ExitStack() as undo:
             undo.callback(surroundings.close)
             self._subscriber = context.runs.subscribe(
-                key_of(start),
-                lambda: begin(gadget, dict(start.parameters), context.tracker, Selection(), context.budget),
+                (key_of(start), type(whose)),
+                lambda: begin(gadget, dict(start.parameters), context.tracker, whose or Selection(), context.budget),
             )
             undo.callback(self._subscriber.close)
             self._look_before()

@@ -13,6 +13,9 @@ from typing import Any
 from gadget.container_facts import ContainerFacts, Mount
 from gadget.rules import values
 
+#: The id of a container of which nothing is known, and that of what is in none.
+UNKNOWN, HOST = "unknown", "host"
+
 
 class Unknown:
     """The fields of a container that came and went faster than it could be followed: no more is known of it."""
@@ -24,12 +27,11 @@ class Unknown:
 
     def get(self, key: str, /) -> Any:
         """Its id is no container's; all else is missing."""
-        return "unknown" if key in ("container.id", "container.full_id") else None
+        return UNKNOWN if key in ("container.id", "container.full_id") else None
 
 
 _KEY = re.compile(r"([^\[]+)(?:\[(.*)\])?", re.DOTALL)
 _SHORT = 12
-HOST = "host"
 #: Labels that are none of the user's: concatenate_container_labels of extract.cpp.
 _INTERNAL = ("annotation.", "io.kubernetes.")
 

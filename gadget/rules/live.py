@@ -17,6 +17,7 @@ from gadget.rules.alerts import Alert
 from gadget.rules.batch import CALL, DESCRIPTOR, PROCESS, Batch, BatchRules, Places, Rows, table_of
 from gadget.rules.calls import Call, Values
 from gadget.rules.checks import checks, names
+from gadget.rules.containers import HOST, UNKNOWN
 from gadget.rules.fields import SYSCALL
 from gadget.rules.keys import Ids, Keys, Words
 from gadget.rules.outputs import RuleOutput
@@ -45,6 +46,8 @@ _OF_NOW = ("cgroup_id", "euid", "egid", "loginuid", "tty", "cap_effective", "cap
 _OF_PROCESS = (*_OF_KEY, *_OF_NOW)
 #: The fields that are names of addresses.
 DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
+#: How the fields begin that are labels of a pod.
+LABEL = "k8s.pod.label"
 #: What a new process has from the one that forked it.
 _INHERITED = ("name", "arguments", "upper_layer", "memfd", "writable", "inode", "ctime", "mtime", "environment")
 _OF_DESCRIPTOR = ("call", "fd_type", "protocol", "family", "src", "dst", "path", "to")
@@ -183,6 +186,10 @@ class Judge:
         if self._recent:  # alerts are made by now
             self._recent.settle()
 
+    def containers_changed(self) -> None:
+        """What is known of containers has changed: rules that ask about them are asked anew."""
+        self._clear()
+
     # processes
 
     def _follow(self, sections: Sequence[Section]) -> None:
@@ -259,15 +266,17 @@ class Judge:
 
     def _make_room(self) -> None:
         longest, size = max(len(table.rows) for table in self._tables), sum(table.size for table in self._tables)
-        if (
-            longest > self._most_rows or size > self._most_bytes
-        ):  # all at once, as the rows of one hold those of another
-            for row in self._tables[PROCESS].rows:
-                assert isinstance(row, ProcessRow)
-                row.process.rows.clear()
-            for table, keys in zip(self._tables, self._keys, strict=True):
-                table.clear()
-                keys.clear()
+        if longest > self._most_rows or size > self._most_bytes:
+            self._clear()
+
+    def _clear(self) -> None:
+        """Begin the tables anew, all at once, as the rows of one hold those of another."""
+        for row in self._tables[PROCESS].rows:
+            assert isinstance(row, ProcessRow)
+            row.process.rows.clear()
+        for table, keys in zip(self._tables, self._keys, strict=True):
+            table.clear()
+            keys.clear()
 
     def _fired(self, section: Section) -> Iterator[tuple[Rule, Places, Batch]]:
         """The rules that fire on events of a section."""
@@ -409,6 +418,11 @@ def asks(rules: Ruleset, *names: str) -> bool:
     return any(not _fields(rule).isdisjoint(names) for rule in _asked(rules))
 
 
+def asks_labels(rules: Ruleset) -> bool:
+    """Whether a rule on what happens asks about labels of pods, or shows them."""
+    return any(name.startswith(LABEL) for rule in _asked(rules) for name in _fields(rule))
+
+
 def names_of_calls(schema: Schema) -> list[str]:
     """The names of calls by their numbers, as rules have them."""
     return [name.replace(" ", "_") for name in _words(schema["call"])]
@@ -467,7 +481,15 @@ def _bounded(places: list[int], counts: list[int], cgroup: Callable[[int], int])
 
 
 def _missing(asked: Iterable[str], call: Call) -> tuple[str, ...]:
-    """Which fields of a rule were missing because the process, or the image of its container, is not known."""
+    """Which fields of a rule were missing as the process, or its container's image, names or labels, is not known."""
+    get = call.process.get
+    container = get("container.id")
     doubtful: tuple[str, ...] = () if call.process.process.is_known else ("proc.",)
-    doubtful += () if call.process.get("container.id") == "host" else ("container.image",)
-    return tuple(sorted(name for name in asked if name.startswith(doubtful) and call.process.get(name) is None))
+    if container == UNKNOWN:
+        doubtful += ("container.", "k8s.")
+    elif container != HOST:
+        doubtful += ("container.image",)
+        if get("k8s.pod.uid") is not None:
+            doubtful += () if get("k8s.pod.name") else ("container.name", "k8s.ns.", "k8s.pod.name")
+            doubtful += () if get("k8s.pod.labels") is not None else (LABEL,)
+    return tuple(sorted(name for name in asked if name.startswith(doubtful) and get(name) is None))

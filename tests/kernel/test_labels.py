@@ -12,6 +12,14 @@ import pytest
 from tests.apiserver import ApiServer, api_server, pod, write_kubeconfig
 from tests.conftest import Agent, events, run_cli, wait_until
 
+RULE = """\
+- rule: Program of others
+  desc: A test.
+  condition: evt.type = execve and evt.rawres = 0 and proc.name = true and not k8s.pod.label[app] = cart
+  output: A program of others is started | pod=%k8s.pod.name
+  priority: WARNING
+"""
+
 
 @pytest.fixture
 def server() -> Iterator[ApiServer]:
@@ -73,6 +81,30 @@ def test_unknown_labels_are_not_left_out(agent: Agent, start_cli, make_pod) -> N
     assert [event["pod"] for event in shown] == ["mystery-0"]
     _, err = cli.finish()
     assert "of pods whose labels were not known within 2 s were shown all the same" in err
+
+
+def test_rules_on_labels(kubeconfig: None, server: ApiServer, start_agent, make_pod, tmp_path: Path) -> None:
+    """A rule on labels waits for those of a pod that has just begun, so it raises no false alarm; if they do not come within
+    2 s, the alert says that they are not known.
+    """
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules/rules.yaml").write_text(RULE)
+    agent = start_agent("--kubernetes", "--detect", str(tmp_path / "rules"))
+    wait_until(lambda: any("watch" in query for query in server.queries), "the agent's watch")
+    wait_until(lambda: "1 rule; " in run_cli("status", "--agent", agent.address).stdout, "the rules")
+    pods = {name: make_pod("shop", name) for name in ("cart-0", "web-0", "late-0")}
+    for each in pods.values():
+        each.container("app", "/bin/true")
+    known = ("cart-0", "web-0")
+    server.events["100"] = [added(pods[name].uid, 101 + at, app=name[:-2]) for at, name in enumerate(known)]
+    server.finish.set()
+
+    def alerts() -> dict[str, list[str]]:
+        done = run_cli("alerts", "--agent", agent.address, "-o", "json")
+        return {each["output_fields"]["k8s.pod.name"]: each["incomplete"] for each in events(done.stdout)}
+
+    wait_until(lambda: len(alerts()) > 1, "alerts")
+    assert alerts() == {"web-0": [], "late-0": ["k8s.pod.label"]}
 
 
 def test_api_server_away(server: ApiServer, agent: Agent, start_cli, make_pod) -> None:

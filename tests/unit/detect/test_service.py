@@ -254,6 +254,27 @@ def test_losses_are_alerts(machine: Machine, client: Client) -> None:
     ]
 
 
+def test_losses_are_told_at_once(machine: Machine, client: Client) -> None:
+    """An alert of what was lost comes when it is lost, and not only in the end."""
+    machine.sources[0].lost = [Loss("ring full", 7, 5)]
+    machine.put(7)
+    found = wait_until(lambda: [each for each in next(client._replies).batch.alerts if each.source == INTERNAL], "it")
+    assert len(found) == 1 and client.active
+
+
+def test_rules_on_labels(machine: Machine) -> None:
+    """Rules that ask about labels are asked anew when what is known of containers has changed; others go on."""
+    told = {}
+    for condition in ("evt.type = execve", "evt.type = execve and k8s.pod.label[app] = cart"):
+        client = Client(machine, files=[pb.RuleFile(name="a.yaml", text=rule(condition))], rules=[])
+        client.begin()
+        machine.generation += 1
+        machine.put(7)
+        client.end()
+        told[condition] = FakeJudge.made[-1].changes
+    assert [*told.values()] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("asked", "why"),
     [

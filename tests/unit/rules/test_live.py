@@ -15,6 +15,7 @@ from gadget.catalog import find
 from gadget.rules import live, processes
 from gadget.rules.alerts import Alert
 from gadget.rules.checks import Event
+from gadget.rules.containers import Unknown
 from gadget.rules.live import Judge
 from gadget.rules.processes import Process, Processes
 from gadget.rules.ruleset import Ruleset
@@ -282,6 +283,33 @@ def test_unknown() -> None:
     condition = "evt.type = execve and not container.image.repository in (shop/web)"
     (alert,) = fired(condition, exec_of("sh"), node=nameless)
     assert alert.incomplete == ("container.image.repository",)
+
+
+@pytest.mark.parametrize(
+    ("container", "incomplete"),
+    [
+        (Unknown(), ("container.name", "k8s.ns.name", "k8s.pod.label")),
+        ({"container.id": "0123", "k8s.pod.uid": "u", "k8s.pod.labels": ""}, ("container.name", "k8s.ns.name")),
+        ({"container.id": "0123", "k8s.pod.uid": "u", "container.name": "c", "k8s.pod.name": "p", "k8s.ns.name": "n"}, ("k8s.pod.label",)),
+        ({"container.id": "0123", "container.name": "c"}, ()),  # of no pod
+    ],
+)  # fmt: skip
+def test_nameless(container: Any, incomplete: tuple[str, ...]) -> None:
+    """An alert of a container whose names or labels nobody knew says so; one that has none lacks nothing."""
+    condition = "evt.type = execve and not k8s.ns.name = kube-system and not k8s.pod.label[app] = web and not container.name = x"
+    (alert,) = fired(condition, exec_of("sh"), node=Node(container=container))
+    assert alert.incomplete == incomplete
+
+
+def test_labels_that_come_later() -> None:
+    """A process that began before the labels of its pod were known is judged by them as soon as they are."""
+    container: dict[str, Any] = {"container.id": "0123456789ab"}
+    judge = Judge(loaded(rule("evt.type = openat and k8s.pod.label[app] = web")), SCHEMA, Node(container=container))
+    opened = {"call": "openat", "path": "/x"}
+    assert judge.judge([packed(opened)], 0) == []
+    container["k8s.pod.label[app]"] = "web"
+    judge.containers_changed()
+    assert len(judge.judge([packed(opened)], 0)) == 1
 
 
 def test_whose() -> None:
