@@ -48,7 +48,7 @@ def test_exact_count(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     own = [row for row in rows if row["comm"] == row["tcomm"] == "signals" or row["error"]]
     seen = Counter(map(way, own))
     # they come in the midst of any process, of which a machine's kernel may have one that it hides from all BPF programs,
-    # bpftrace's too: tests/vm/core.py has the exact count on kernels that hide none
+    # bpftrace's too: tests/vm/cases has the exact count on kernels that hide none
     assert 0 < seen[TIMER] <= SIGNALS[TIMER]
     assert seen | {TIMER: SIGNALS[TIMER]} == SIGNALS
     sent = [row for row in own if row["result"] != "failed"]

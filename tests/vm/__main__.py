@@ -17,8 +17,9 @@ import click
 
 from tests.conftest import compile_workload
 from tests.e2e.cluster.binaries import cache
-from tests.vm import core, results, userland
+from tests.vm import results, userland
 from tests.vm.archive import NotHad
+from tests.vm.cases import all_cases
 from tests.vm.guest import Crashed, Done, GuestError, run
 from tests.vm.kernels import LINES, Kernel, find_kernels
 from tools import generate
@@ -98,7 +99,7 @@ def main(lines: tuple[str, ...], accept: bool, only: tuple[str, ...], command: s
         words = ("bash", "-c", command)
         sys.exit(max(show(kernel, try_kernel(kernel, in_root(kernel, *words))) for kernel in kernels))
     accepted, seen, failed = results.load(), {}, False
-    cases = {case.__name__ for case in core.CASES}
+    cases = {case.__name__ for case in all_cases()}
     if unknown := set(only) - cases:
         raise click.UsageError(f"--only {' '.join(sorted(unknown))}: there is no such object")
     with tempfile.TemporaryDirectory(prefix="workloads-", dir=cache()) as folder:

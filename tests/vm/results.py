@@ -78,7 +78,7 @@ def judge(line: str, result: Result, cases: set[str], accepted: Result | None, *
     cases are the names of the core tests that there are, if whole; else those that were to be tried. Without accepted
     figures nothing is compared.
     """
-    problems = [f"{name} has no core test in tests/vm/core.py" for name in objects() if whole and name not in cases]
+    problems = [f"{name} has no core test in tests/vm/cases" for name in objects() if whole and name not in cases]
     problems += [f"{name} was not tried" for name in cases if name not in result.gadgets]
     for name, state in result.gadgets.items():
         if state != WORKS and line != OLDEST and name not in MAY_LACK:
