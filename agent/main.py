@@ -274,10 +274,10 @@ def _watch_pods(node: str, changed: Callable[[], None], settings: pod_settings.S
     """A watch of the node's pods, by the pod's service account or a kubeconfig."""
     from agent.containers.pods import PodWatch  # 3 MiB, with HTTP and TLS, that an agent without does without
     from gadget.kube.api import ApiServer
-    from gadget.kube.kubeconfig import Flags, own_context, read_context
+    from gadget.kube.kubeconfig import ClusterFlags, own_context, read_context
 
     try:
-        context = own_context() if "KUBERNETES_SERVICE_HOST" in os.environ else read_context(Flags())
+        context = own_context() if "KUBERNETES_SERVICE_HOST" in os.environ else read_context(ClusterFlags())
     except GadgetError as error:
         raise GadgetError(f"--kubernetes: {error}") from None
     return PodWatch(ApiServer(context), node, changed, settings)

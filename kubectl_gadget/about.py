@@ -192,7 +192,7 @@ class VersionCommand(HeadedCommand):
         from kubectl_gadget.agents.contract import understands
 
         show = _show_lines if find_form(form).extent < Extent.ALL else partial(_show_records, form)
-        show([Part("client", version=__version__)])
+        show([AboutPart("client", version=__version__)])
         if not (agent or local):
             show([_server()])
         with find_targets(agent, local, also=SERVERS) as targets:
@@ -205,7 +205,7 @@ class VersionCommand(HeadedCommand):
 
 
 @dataclass(frozen=True)
-class Part:
+class AboutPart:
     """Something with a version: client, server or agent."""
 
     part: str
@@ -215,33 +215,35 @@ class Part:
     problem: str = ""
 
 
-def _server() -> Part:
+def _server() -> AboutPart:
     """The cluster's API server. Unreachable if it does not answer."""
     from gadget.kube.api import api_server
     from gadget.kube.kubeconfig import read_context
 
     try:
-        return Part("server", version=api_server(read_context(chosen_cluster().flags)).get("/version")["gitVersion"])
+        return AboutPart(
+            "server", version=api_server(read_context(chosen_cluster().flags)).get("/version")["gitVersion"]
+        )
     except Unreachable:
         raise
     except (GadgetError, KeyError) as error:  # it may refuse this, and still let us reach the agents
-        return Part("server", problem=str(error))
+        return AboutPart("server", problem=str(error))
 
 
-def _agent(target: str, reply: Any) -> Part:
+def _agent(target: str, reply: Any) -> AboutPart:
     if isinstance(reply, GadgetError):
-        return Part("agent", target, problem=str(reply))
-    return Part("agent", reply.node, reply.version, reply.kernel)
+        return AboutPart("agent", target, problem=str(reply))
+    return AboutPart("agent", reply.node, reply.version, reply.kernel)
 
 
-def _show_lines(parts: Sequence[Part]) -> None:
+def _show_lines(parts: Sequence[AboutPart]) -> None:
     for part in parts:
         kernel = f", Linux {part.kernel}" if part.kernel else ""
         write_line(f"{part.node or part.part}  {part.problem or part.version}{kernel}")
 
 
-def _show_records(form: str, parts: Sequence[Part]) -> None:
-    output = make_output(form, [Column(name, "identity") for name in Part.__dataclass_fields__], {})
+def _show_records(form: str, parts: Sequence[AboutPart]) -> None:
+    output = make_output(form, [Column(name, "identity") for name in AboutPart.__dataclass_fields__], {})
     write_table(output, [astuple(part) for part in parts])
 
 

@@ -15,7 +15,7 @@ from gadget.standing import story_run
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.completion import complete_standing
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, Option, not_empty, output_options, stream_options, where_options
+from kubectl_gadget.options import DurationType, Option, not_empty, output_options, stream_options, where_options
 from kubectl_gadget.standing.commands import places
 from kubectl_gadget.standing.stories import LACKING, is_run, is_whole, members
 from kubectl_gadget.stream.request import make_request, make_selection
@@ -38,7 +38,7 @@ class AttachCommand(HeadedCommand):
             [
                 click.Argument(["name"], metavar="NAME", callback=not_empty, shell_complete=complete_standing),
                 Option(["-f", "--follow"], heading="What", is_flag=True, help="Go on with what comes."),
-                Option(["--since"], heading="What", type=Duration(), default=0.0, metavar="10m",
+                Option(["--since"], heading="What", type=DurationType(), default=0.0, metavar="10m",
                        help="What happened in so long. [default: all that is kept]"),
                 Option(["--last"], heading="What", type=click.IntRange(1), default=None, metavar="N",
                        help="The last N events of what is kept."),

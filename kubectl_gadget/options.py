@@ -51,7 +51,7 @@ class SizeType(click.ParamType[int]):
         return size
 
 
-class Duration(click.ParamType[float]):
+class DurationType(click.ParamType[float]):
     """Seconds, such as 30s or 1m30s."""
 
     name = "duration"
@@ -241,7 +241,7 @@ def stream_options() -> list[click.Parameter]:
         Option(
             ["timeout", "--duration"],
             heading=heading,
-            type=Duration(),
+            type=DurationType(),
             default=0.0,
             help="End after a time, such as 30s or 5m.",
         ),
@@ -268,7 +268,7 @@ def table_options(gadget: Gadget) -> list[click.Parameter]:
     seconds = gadget.interval or (USUAL_SECONDS if gadget.source == TABLE else 0)
     usual = f"{seconds:g}s" if seconds else "one alone"
     options: list[click.Parameter] = [
-        Option(["--interval"], heading=heading, type=Duration(), default=0.0, metavar="DURATION",
+        Option(["--interval"], heading=heading, type=DurationType(), default=0.0, metavar="DURATION",
                help=f"Time between tables, such as 2s. [default: {usual}]"),
         Option(["--sort"], heading=heading, default="", metavar="A,-B", shell_complete=complete_fields,
                help="Fields to sort by; -NAME: the greatest first."

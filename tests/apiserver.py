@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 from gadget.kube.api import ApiServer as Client
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from tests.http_server import HttpServer
 from tests.tunnels import make_certificate
 
@@ -111,7 +111,7 @@ class ApiServer(HttpServer):
 
     def client(self) -> Client:
         """A way to it."""
-        return Client(read_context(Flags(server=self.url, kubeconfig="/dev/null")))
+        return Client(read_context(ClusterFlags(server=self.url, kubeconfig="/dev/null")))
 
     def watches(self) -> list[str]:
         """The versions that watches began from."""

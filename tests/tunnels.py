@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from gadget.kube.api import ApiServer
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from gadget.kube.portforward import CHUNK, PROTOCOL
 
 PORT = 7070
@@ -89,7 +89,7 @@ def server(agent: str) -> Iterator[tuple[str, Path]]:
 def api_server(agent: str) -> Iterator[ApiServer]:
     """A way to the server that does not ask for its name."""
     with server(agent) as (url, _):
-        yield ApiServer(read_context(Flags(server=url, kubeconfig="/dev/null", insecure_skip_tls_verify=True)))
+        yield ApiServer(read_context(ClusterFlags(server=url, kubeconfig="/dev/null", insecure_skip_tls_verify=True)))
 
 
 if __name__ == "__main__":

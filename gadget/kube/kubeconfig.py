@@ -31,7 +31,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True)
-class Flags:
+class ClusterFlags:
     """kubectl's connection flags; what is empty is as the kubeconfig says. request_timeout in seconds, 0 for none."""
 
     kubeconfig: str = ""
@@ -62,11 +62,11 @@ class Context:
     namespace: str
     cluster: dict[str, Any] = field(hash=False)
     user: dict[str, Any] = field(hash=False)
-    flags: Flags = Flags()
+    flags: ClusterFlags = ClusterFlags()
 
 
 @cache
-def read_context(flags: Flags) -> Context:
+def read_context(flags: ClusterFlags) -> Context:
     """The context that flags choose. UsageError for a name that is not there, Unreachable if there is no cluster."""
     merged = _merge(flags)
     name = flags.context or merged["current-context"]
@@ -86,7 +86,7 @@ def read_context(flags: Flags) -> Context:
     return Context(name, namespace, cluster, user, flags)
 
 
-def _no_server(flags: Flags, merged: dict[str, Any], name: str, context: dict[str, Any]) -> GadgetError:
+def _no_server(flags: ClusterFlags, merged: dict[str, Any], name: str, context: dict[str, Any]) -> GadgetError:
     """Why there is no API server to talk to."""
     files = " or ".join(map(str, _files(flags)))
     if cluster := flags.cluster or context.get("cluster"):
@@ -103,14 +103,14 @@ def _no_server(flags: Flags, merged: dict[str, Any], name: str, context: dict[st
     return NoCluster(f"no cluster to talk to: {why}")
 
 
-def _files(flags: Flags) -> list[Path]:
+def _files(flags: ClusterFlags) -> list[Path]:
     if flags.kubeconfig:
         return [Path(flags.kubeconfig)]
     listed = [Path(name) for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
     return listed or [Path.home() / ".kube/config"]
 
 
-def _merge(flags: Flags) -> dict[str, Any]:
+def _merge(flags: ClusterFlags) -> dict[str, Any]:
     """All files merged. The first entry with a name counts."""
     merged: dict[str, Any] = {"clusters": {}, "users": {}, "contexts": {}, "current-context": ""}
     for path in _files(flags):
@@ -253,7 +253,7 @@ def _server_url(cluster: dict[str, Any], user: dict[str, Any]) -> str:
     return server.rstrip("/")
 
 
-def _apply(flags: Flags, cluster: dict[str, Any], user: dict[str, Any]) -> None:
+def _apply(flags: ClusterFlags, cluster: dict[str, Any], user: dict[str, Any]) -> None:
     """Put flags into an entry, as getAuthInfo and getCluster do in client-go's tools/clientcmd/client_config.go."""
     if flags.server:
         cluster["server"] = flags.server

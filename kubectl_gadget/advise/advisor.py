@@ -20,7 +20,7 @@ from kubectl_gadget.advise.networks import is_private, is_special, parse, single
 from kubectl_gadget.advise.nodes import NodePeers
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.outside import Outside
-from kubectl_gadget.advise.policy import EGRESS, INGRESS, MANAGED_BY, Advice, Peer, Policy, Port, Rule
+from kubectl_gadget.advise.policy import EGRESS, INGRESS, MANAGED_BY, Advice, Peer, Policy, PolicyRule, Port
 from kubectl_gadget.advise.ranges import given_out, with_ranges
 from kubectl_gadget.advise.remarks import Remarks, summarize
 from kubectl_gadget.advise.services import DNS_PORT
@@ -328,13 +328,13 @@ def _lend(own: Mapping[object, Peer], others: dict[object, Peer]) -> None:
             found.ports.setdefault(port, Evidence()).add(evidence)
 
 
-def _rules(peers: Iterable[Peer], namespace: str) -> Iterator[Rule]:
+def _rules(peers: Iterable[Peer], namespace: str) -> Iterator[PolicyRule]:
     """One rule for all peers with the same ports."""
     by_ports: dict[tuple[Port, ...], list[Peer]] = {}
     for peer in sorted(peers, key=lambda peer: peer.order(namespace)):
         by_ports.setdefault(tuple(sorted(peer.ports)), []).append(peer)
     for ports, alike in by_ports.items():
-        yield Rule(tuple(alike), ports)
+        yield PolicyRule(tuple(alike), ports)
 
 
 def _policy_names(workloads: Iterable[Workload], prefix: str) -> dict[Workload, str]:

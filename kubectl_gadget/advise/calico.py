@@ -13,7 +13,7 @@ from typing import Any
 
 from kubectl_gadget.advise.cilium import by_domain
 from kubectl_gadget.advise.labels import Selector
-from kubectl_gadget.advise.policy import EGRESS, INGRESS, Peer, Policy, Port, Rule
+from kubectl_gadget.advise.policy import EGRESS, INGRESS, Peer, Policy, PolicyRule, Port
 
 _OPERATORS = {"In": "{key} in {{{values}}}", "NotIn": "{key} not in {{{values}}}", "Exists": "has({key})",
               "DoesNotExist": "!has({key})"}  # fmt: skip
@@ -43,7 +43,7 @@ def parts(policy: Policy, direction: str, *, names: bool) -> Iterator[tuple[str,
                 yield key, peers, [port for port in rule.ports if port.protocol == protocol]
 
 
-def _kinds(rule: Rule, *, names: bool) -> Iterator[tuple[str, list[Peer]]]:
+def _kinds(rule: PolicyRule, *, names: bool) -> Iterator[tuple[str, list[Peer]]]:
     for peer in rule.peers:
         if peer.selector is not None:
             yield "selector", [peer]

@@ -13,7 +13,7 @@ from typing import Any
 
 from kubectl_gadget.advise.labels import Selector
 from kubectl_gadget.advise.observation import Evidence
-from kubectl_gadget.advise.policy import EGRESS, INGRESS, Peer, Policy, Port, Rule
+from kubectl_gadget.advise.policy import EGRESS, INGRESS, Peer, Policy, PolicyRule, Port
 
 #: Cilium refuses an entry of toPorts with more (MaxItems of PortRule.Ports in its CRD).
 MOST_PORTS = 40
@@ -43,7 +43,7 @@ def has_names(peers: Iterable[Peer]) -> bool:
     return any(peer.domains for peer in every) and any(peer.answers for peer in every)
 
 
-def parts(policy: Policy, direction: str) -> list[tuple[str, list[Peer], Rule]]:
+def parts(policy: Policy, direction: str) -> list[tuple[str, list[Peer], PolicyRule]]:
     """What the rules of a direction become, by the key of their peers: one rule of Cilium's has only one kind."""
     rules = policy.rules.get(direction, ())
     names = direction == EGRESS and has_names(peer for rule in rules for peer in rule.peers)
@@ -62,7 +62,7 @@ def by_domain(peers: Iterable[Peer]) -> list[Peer]:
     return [found[domain] for domain in sorted(found)]
 
 
-def _kinds(rule: Rule, direction: str, names: bool) -> Iterable[tuple[str, list[Peer]]]:
+def _kinds(rule: PolicyRule, direction: str, names: bool) -> Iterable[tuple[str, list[Peer]]]:
     word = "from" if direction == INGRESS else "to"
     networks = [peer for peer in rule.peers if peer.cidr and not peer.is_node]
     named = [peer for peer in networks if names and peer.domains]
@@ -74,7 +74,7 @@ def _kinds(rule: Rule, direction: str, names: bool) -> Iterable[tuple[str, list[
     yield FQDNS, by_domain(named)
 
 
-def _rule(key: str, peers: list[Peer], rule: Rule, policy: Policy) -> dict[str, Any]:
+def _rule(key: str, peers: list[Peer], rule: PolicyRule, policy: Policy) -> dict[str, Any]:
     made: list[Any]
     if key.endswith("Endpoints"):
         made = [_endpoint(peer, policy) for peer in peers]
@@ -89,7 +89,7 @@ def _rule(key: str, peers: list[Peer], rule: Rule, policy: Policy) -> dict[str, 
     return {key: made, "toPorts": _ports(rule, peers, policy)}
 
 
-def _ports(rule: Rule, peers: Iterable[Peer], policy: Policy) -> list[dict[str, Any]]:
+def _ports(rule: PolicyRule, peers: Iterable[Peer], policy: Policy) -> list[dict[str, Any]]:
     """The ports of a rule; those of DNS by Cilium's proxy, if names are allowed."""
     answering = {port for peer in peers for port in peer.answers}
     if not has_names(peer for each in policy.rules.get(EGRESS, ()) for peer in each.peers):

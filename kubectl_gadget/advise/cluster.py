@@ -18,7 +18,7 @@ from kubectl_gadget.advise.networks import (
     normalize,
     parse,
 )
-from kubectl_gadget.advise.services import DNS_PORT, Service, ServicePort, host_ports, read_services
+from kubectl_gadget.advise.services import DNS_PORT, ClusterService, ServicePort, host_ports, read_services
 from kubectl_gadget.advise.workloads import Pod, Workload, Workloads, merge_pods, read_pod
 
 #: The clocks of nodes, and the moments at which agents look at pods, differ by no more than this.
@@ -313,7 +313,7 @@ class Cluster:
                 known = self.addresses[address]
                 known.services = {**known.services, **{(port.protocol, port.port): port for port in ports}}
 
-    def _fill_service(self, service: Service) -> None:
+    def _fill_service(self, service: ClusterService) -> None:
         for address in (*service.cluster_addresses, *service.outer_addresses):
             # an outer address may be a node's, and at other ports it is that
             nobody = _Address(FlowEnd("unknown", f"{address}, of svc/{service.name} but not a port of it", address))

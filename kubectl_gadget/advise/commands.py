@@ -20,7 +20,7 @@ from kubectl_gadget.advise.capabilities.commands import CapabilitiesCommand
 from kubectl_gadget.advise.seccomp.commands import SeccompProfileCommand
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand, HeadedGroup
-from kubectl_gadget.options import Duration, Option, where_options
+from kubectl_gadget.options import DurationType, Option, where_options
 from kubectl_gadget.output import terminal
 from kubectl_gadget.progress import Progress
 from kubectl_gadget.tell import tell, write_line, write_lines
@@ -86,8 +86,8 @@ def _input(*, required: bool = False) -> Option:
 
 def _watch_options() -> list[click.Parameter]:
     return [
-        _option("--since", type=Duration(), default=0.0, metavar="1h", help="Only what was seen since then."),
-        _option("--duration", type=Duration(), default=0.0, metavar="60s", help="Only what is seen from now on."),
+        _option("--since", type=DurationType(), default=0.0, metavar="1h", help="Only what was seen since then."),
+        _option("--duration", type=DurationType(), default=0.0, metavar="60s", help="Only what is seen from now on."),
     ]
 
 
@@ -162,7 +162,9 @@ def _advise(agent: tuple[str, ...], since: float, duration: float, **options: An
 def _monitor_command() -> click.Command:
     options = [
         _option("--output", "output", type=FILE, required=True, metavar="FILE", help="Where to."),
-        _option("--duration", type=Duration(), default=0.0, metavar="60s", help="How long. [default: until Ctrl-C]"),
+        _option(
+            "--duration", type=DurationType(), default=0.0, metavar="60s", help="How long. [default: until Ctrl-C]"
+        ),
         _option("--from-start", is_flag=True, help="Also what agents have seen before."),
     ]
     where = [option for option in _where() if option.name not in ("namespace", "all_namespaces", "selector")]

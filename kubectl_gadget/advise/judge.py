@@ -12,7 +12,7 @@ from kubectl_gadget.advise.counting import together, uncertain
 from kubectl_gadget.advise.crowd import Crowd
 from kubectl_gadget.advise.flows import PORTLESS, Context, Flow
 from kubectl_gadget.advise.matching import CompiledPolicy
-from kubectl_gadget.advise.observation import Connection, Evidence, Observation
+from kubectl_gadget.advise.observation import Evidence, Observation, ObservedConnection
 from kubectl_gadget.advise.talks import Actor, Settings, WorkloadChoice, shown
 
 
@@ -77,7 +77,7 @@ class _Pair:
 
     source: Actor
     target: Actor
-    connections: list[Connection]
+    connections: list[ObservedConnection]
 
     @property
     def total(self) -> Evidence:
@@ -119,7 +119,7 @@ def _denied_of(
             continue
         if source.crowd or target.crowd or protocol in PORTLESS:
             continue
-        each = Connection(source, target, protocol, port, evidence, own_node=False)
+        each = ObservedConnection(source, target, protocol, port, evidence, own_node=False)
         ends = _end(source, each.source_pod, own_node=False), _end(target, each.target_pod, own_node=False)
         if not evaluator.allows(*ends, protocol, port):
             names = shown(actors[0]), shown(actors[1])
@@ -129,7 +129,9 @@ def _denied_of(
 def flows_of(observation: Observation, settings: Settings) -> Iterator[CheckedFlow]:
     """All connections, with whether settings ask for them; attempts that failed are none."""
     choice = WorkloadChoice(settings)
-    pairs: dict[tuple[Actor, Actor, str, int, bool], Connection | list[Connection]] = {}  # nearly all have one
+    pairs: dict[
+        tuple[Actor, Actor, str, int, bool], ObservedConnection | list[ObservedConnection]
+    ] = {}  # nearly all have one
     for each in observation.connections():
         source, target = (end.workload or end for end in (each.source, each.target))
         if each.evidence.last_done >= settings.since:
@@ -174,7 +176,7 @@ def _each_of(crowd: Crowd, flow: CheckedFlow, since: int) -> Iterator[CheckedFlo
             yield replace(flow, source=source, target=target, count=member.done, last_ns=member.last)
 
 
-def _counted(pairs: list[_Pair]) -> Iterator[tuple[_Pair, Connection, int, bool]]:
+def _counted(pairs: list[_Pair]) -> Iterator[tuple[_Pair, ObservedConnection, int, bool]]:
     """How often each connection was seen, and none twice; and whether it may as well have been another of them.
 
     The target's agent knows which pod it was; what the source's knows of a Service's pods is that it was one of them.

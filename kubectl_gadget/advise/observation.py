@@ -151,7 +151,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ObservedConnection:
     """Connections between two ends, as check looks at them. own_node: one is a node, the other runs on it.
 
     source_pod and target_pod name one pod each, never the same one, or are empty for what is no pod. Behind a Service
@@ -284,10 +284,10 @@ class Observation:
                 edge = (own, single, protocol, port) if egress else (single, own, protocol, port)
                 self.edges.setdefault(edge, Evidence()).add_member(member, egress)
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[ObservedConnection]:
         """All that was seen, in a fixed order."""
         pairs = ((self.edges, False), (self.from_own_node, True))
-        found = [Connection(*key, evidence, own) for edges, own in pairs for key, evidence in edges.items()]
+        found = [ObservedConnection(*key, evidence, own) for edges, own in pairs for key, evidence in edges.items()]
         # there may be very many ends, and each in very many connections
         ends = list({end for each in found for end in (each.source, each.target)})
         for part in reversed(_ORDER):  # one after the other needs no tuples

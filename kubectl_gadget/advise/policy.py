@@ -86,7 +86,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Rule:
+class PolicyRule:
     """Peers, and the ports that all of them use."""
 
     peers: tuple[Peer, ...]
@@ -102,7 +102,7 @@ class Policy:
     workload: str
     selector: Selector
     types: tuple[str, ...]
-    rules: Mapping[str, tuple[Rule, ...]]
+    rules: Mapping[str, tuple[PolicyRule, ...]]
 
     @property
     def key(self) -> tuple[str, str]:

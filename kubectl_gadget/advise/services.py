@@ -39,7 +39,7 @@ class ServicePort:
 
 
 @dataclass(frozen=True)
-class Service:
+class ClusterService:
     """A Service: the addresses that its ports are at, and those of load balancers that traffic really goes to."""
 
     name: str
@@ -69,7 +69,7 @@ def host_ports(pods: Iterable[Pod]) -> dict[str, list[ServicePort]]:
     return made
 
 
-def read_services(objects: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> list[Service]:
+def read_services(objects: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> list[ClusterService]:
     """All Services, by name."""
     slices: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     services = []
@@ -90,7 +90,7 @@ def read_services(objects: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> 
     return sorted(made, key=lambda service: service.name)
 
 
-def _read(item: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> Service:
+def _read(item: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> ClusterService:
     metadata, spec = item["metadata"], item.get("spec") or {}
     name = f"{metadata['namespace']}/{metadata['name']}"
     balancers = ((item.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
@@ -102,7 +102,7 @@ def _read(item: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], pods: It
         ordered = sorted(backends, key=lambda backend: (backend.uid, backend.address, backend.port))
         protocol = port.get("protocol", "TCP")
         ports.append(ServicePort(name, protocol, port["port"], port.get("nodePort") or 0, tuple(ordered)))
-    return Service(
+    return ClusterService(
         name,
         tuple(normalize(each) for each in spec.get("clusterIPs") or () if each not in ("", "None")),
         tuple(normalize(each) for each in (*outer, *(spec.get("externalIPs") or ()))),

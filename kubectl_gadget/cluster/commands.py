@@ -15,7 +15,7 @@ from gadget.runtimes import parse_state
 from gadget.selector import parse_recorded
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, Option
+from kubectl_gadget.options import DurationType, Option
 from kubectl_gadget.tell import tell, write_lines
 
 #: Of a ConfigMap, which has 1 MiB with all else that is in it.
@@ -100,7 +100,7 @@ class DeployCommand(HeadedCommand):
             Option(["--log-level"], heading="Options", type=click.Choice(LOG_LEVELS), default="info",
                    help="What agents log. [default: info]"),
             Option(["--print-only"], heading="Options", is_flag=True, help="Print the manifests, and change nothing."),
-            Option(["--timeout"], heading="Options", type=Duration(), default=120.0,
+            Option(["--timeout"], heading="Options", type=DurationType(), default=120.0,
                    help="How long to wait for the nodes. [default: 2m]"),
         ]  # fmt: skip
         super().__init__(
@@ -177,7 +177,7 @@ class UndeployCommand(HeadedCommand):
 
     def __init__(self) -> None:
         """Make the command."""
-        wait = Option(["--timeout"], heading="Options", type=Duration(), default=60.0,
+        wait = Option(["--timeout"], heading="Options", type=DurationType(), default=60.0,
                       help="How long to wait until all is gone. [default: 1m]")  # fmt: skip
         super().__init__(
             "undeploy",

@@ -11,10 +11,10 @@ from gadget.errors import UsageError
 from gadget.selector import parse_names
 from gadget.values import dataclass
 from kubectl_gadget.completion import CLUSTER, complete_contexts, complete_nodes
-from kubectl_gadget.options import Duration, Option
+from kubectl_gadget.options import DurationType, Option
 
 if TYPE_CHECKING:
-    from gadget.kube.kubeconfig import Flags
+    from gadget.kube.kubeconfig import ClusterFlags
 
 NAMESPACE = "gadget"
 #: What the receiver of audit events, and Hubble's API, have in place of a node's name, and as their component.
@@ -33,7 +33,7 @@ class ClusterOptions:
     context is what it is called among several, empty if it is the only one.
     """
 
-    flags: Flags
+    flags: ClusterFlags
     namespace: str
     nodes: tuple[str, ...]
     context: str = ""
@@ -64,7 +64,7 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
                 help="Context of the kubeconfig, or several. kubectl's other connection flags work too."),
         _option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig. [default: KUBECONFIG, ~/.kube/config]"),
         _option("--gadget-namespace", default=NAMESPACE, metavar="NAME", help="Where agents are. [default: gadget]"),
-        *([Option(["--wait"], heading=_HEADING, type=Duration(), default=0.0, expose_value=False,
+        *([Option(["--wait"], heading=_HEADING, type=DurationType(), default=0.0, expose_value=False,
                   callback=lambda ctx, param, value: set_deadline(value),
                   help="Wait no longer than this for the API server and nodes, such as 10s.")] if nodes else []),
         hidden("--cluster"),
@@ -82,7 +82,7 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
         hidden("--as-uid"),
         hidden("--as-group", multiple=True, default=()),
         hidden("--as-user-extra", multiple=True, default=()),
-        hidden("--request-timeout", type=Duration(), default=0.0),
+        hidden("--request-timeout", type=DurationType(), default=0.0),
         ignored("-v", "--v"),
         *(ignored(f"--{name}") for name in _IGNORED),
         *(ignored(f"--{name}", is_flag=True) for name in _IGNORED_SWITCHES),
@@ -100,7 +100,7 @@ def chosen_cluster() -> ClusterOptions:
 
 def chosen_clusters() -> list[ClusterOptions]:
     """The same of each cluster that --context names."""
-    from gadget.kube.kubeconfig import Flags
+    from gadget.kube.kubeconfig import ClusterFlags
 
     values = dict(click.get_current_context().meta.get(CLUSTER, {}))
     parse_names(values.get("node", ()))
@@ -108,5 +108,6 @@ def chosen_clusters() -> list[ClusterOptions]:
     contexts = list(dict.fromkeys(filter(None, values.pop("context", "").split(",")))) or [""]
     several = len(contexts) > 1
     return [
-        ClusterOptions(Flags(**values, context=each), namespace, nodes, each if several else "") for each in contexts
+        ClusterOptions(ClusterFlags(**values, context=each), namespace, nodes, each if several else "")
+        for each in contexts
     ]

@@ -12,7 +12,7 @@ import click
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.detect.given import FILE, option, read_baselines
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, Option, output_options, where_options
+from kubectl_gadget.options import DurationType, Option, output_options, where_options
 from kubectl_gadget.stream.request import make_selection
 from kubectl_gadget.tell import tell
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
@@ -30,7 +30,8 @@ def baseline_option() -> Option:
 def learn_command() -> click.Command:
     """`detect learn`."""
     options: list[click.Parameter] = [
-        option("--duration", type=Duration(), default=0.0, metavar="1h", help="For so long. [default: until Ctrl-C]"),
+        option("--duration", type=DurationType(), default=0.0, metavar="1h",
+               help="For so long. [default: until Ctrl-C]"),
         option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", heading="Output",
                help="Write it there, in JSON if its name ends with .json. [default: to standard output, in YAML]"),
         *(each for each in output_options() if each.name == "strict"),

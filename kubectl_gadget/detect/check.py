@@ -22,7 +22,7 @@ from kubectl_gadget.detect.given import (
     rule_texts,
     rules_named,
 )
-from kubectl_gadget.detect.needs import MANY, Needs, table, time_text
+from kubectl_gadget.detect.needs import MANY, RuleNeeds, table, time_text
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.tell import tell, write_json, write_line, write_lines
 
@@ -107,7 +107,7 @@ def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
 
 def _unseen(rules: Ruleset, rule: Rule) -> str:
     """The types of events that a rule names and that no agent sees; empty if all are seen."""
-    needs = Needs(rules, [rule])
+    needs = RuleNeeds(rules, [rule])
     if not (needs.of_calls and needs.unseen):
         return ""
     types = " ".join(needs.unseen)
@@ -153,7 +153,7 @@ def _described(rules: Ruleset, rule: Rule) -> dict[str, Any]:
         "output": rule.output.written,
         "output_fields": list(rule.output.fields),
         "never": never(rule.condition, rule.source) or None,
-        **Needs(rules, [rule]).described(),
+        **RuleNeeds(rules, [rule]).described(),
     }
 
 
@@ -162,7 +162,7 @@ def _shown(rules: Ruleset, rule: Rule) -> str:
     from gadget.rules.parser import Junction
 
     told = _described(rules, rule)
-    needs = Needs(rules, [rule])
+    needs = RuleNeeds(rules, [rule])
     types = "all" if told["event_types"] is None else " ".join(told["event_types"]) or "none"
     rows = [
         ("rule", f"{rule.name}{'' if rule.enabled else ' (off)'}"),

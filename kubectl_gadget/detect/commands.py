@@ -35,7 +35,7 @@ from kubectl_gadget.detect.given import (
 )
 from kubectl_gadget.detect.tune import tune_command
 from kubectl_gadget.headed import HeadedGroup
-from kubectl_gadget.options import Duration, output_options, stream_options, where_options
+from kubectl_gadget.options import DurationType, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
 from kubectl_gadget.stream.request import Selection, make_selection
 from kubectl_gadget.tell import tell
@@ -74,7 +74,7 @@ class DetectCommand(HeadedGroup):
                    "serve as the API server's webhook, such as http://127.0.0.1:9765/k8s-audit."),
             option("-f", "--follow", heading="Audit events", is_flag=True,
                    help="Go on with what is written to the file, after what is in it."),
-            option("--since", heading="Audit events", type=Duration(), default=0.0, metavar="1h",
+            option("--since", heading="Audit events", type=DurationType(), default=0.0, metavar="1h",
                    help="Only audit events of so long ago at most. -n and -p choose those about a namespace or a pod."),
             option("--dry-run", "recording", heading="Recordings", type=FILE, metavar="FILE",
                    help="Judge what --record kept instead, by any rules, without an agent. - is standard input."),

@@ -16,7 +16,7 @@ from kubectl_gadget.detect.elsewhere import channels, to_options
 from kubectl_gadget.detect.given import FORMS, PriorityType, complete_rule, is_id, option
 from kubectl_gadget.detect.shown import ALWAYS, show_command
 from kubectl_gadget.headed import HeadedGroup
-from kubectl_gadget.options import Duration, output_options, stream_options, where_options
+from kubectl_gadget.options import DurationType, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
 from kubectl_gadget.stream.request import make_selection
 from kubectl_gadget.where import find_targets
@@ -35,7 +35,7 @@ class AlertsCommand(HeadedGroup):
         """Make the command."""
         options: list[click.Parameter] = [
             option("-f", "--follow", is_flag=True, help="Go on with what comes."),
-            option("--since", type=Duration(), default=0.0, metavar="1h",
+            option("--since", type=DurationType(), default=0.0, metavar="1h",
                    help="What happened in so long. [default: all that is kept]"),
             option("--priority", type=PriorityType(), help="Only alerts of that priority or a higher one."),
             option("--rule", "names", multiple=True, metavar="NAME", shell_complete=complete_rule,

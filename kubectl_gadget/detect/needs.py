@@ -27,7 +27,7 @@ _PARTS = {"call": "call", "process": "process", "file": "file or socket"}
 
 
 @dataclass(frozen=True)
-class Needs:
+class RuleNeeds:
     """What rules of one source need, whether they are on or not, and what they cost together."""
 
     rules: Ruleset
@@ -117,20 +117,20 @@ def table(rules: Ruleset, chosen: Sequence[Rule]) -> Iterator[str]:
     by_calls: dict[tuple[str, ...], list[Rule]] = {}
     for rule in on:
         if rule.source == "syscall":
-            by_calls.setdefault(tuple(Needs(rules, [rule]).calls), []).append(rule)
+            by_calls.setdefault(tuple(RuleNeeds(rules, [rule]).calls), []).append(rule)
     audit = [rule for rule in on if rule.source != "syscall"]
     cells = terminal.columns() if sys.stdout.isatty() else _WIDEST
     if by_calls:
-        every = Needs(rules, [rule for found in by_calls.values() for rule in found])
+        every = RuleNeeds(rules, [rule for found in by_calls.values() for rule in found])
         text = f"For these rules the kernel sends {len(every.calls)} of {every.all_calls} system calls"
         more = f", with {', '.join(every.contents)}" if every.contents else ""
         yield from ("", *wrap(f"{text}{more}. What rules take for one, measured here on made-up events:", cells))
-    groups = [Needs(rules, found) for found in (*by_calls.values(), audit) if found]
+    groups = [RuleNeeds(rules, found) for found in (*by_calls.values(), audit) if found]
     for group in sorted(groups, key=lambda each: -each.cost.ns):
         what = group.sends if group.of_calls else "audit events"
         together = f" {time_text(group.cost.ns)}, {counted(len(group.chosen), 'rule')} together"
         yield from ("", *wrap(f"{what}:{together if len(group.chosen) > 1 else ''}", cells, "", "  "))
-        for each in sorted((Needs(rules, [rule]) for rule in group.chosen), key=lambda each: -each.cost.ns):
+        for each in sorted((RuleNeeds(rules, [rule]) for rule in group.chosen), key=lambda each: -each.cost.ns):
             of_each = " (asks of each event)" if each.cost.parts.get("event") else ""
             yield f"  {time_text(each.cost.ns):>7}  {each.chosen[0].name}{of_each}"
 

@@ -14,7 +14,7 @@ from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import KINDS, of_ends
-from kubectl_gadget.options import Duration, Option, where_options
+from kubectl_gadget.options import DurationType, Option, where_options
 from kubectl_gadget.stream.request import make_request
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import default_namespace, find_targets
@@ -39,7 +39,7 @@ class MapCommand(HeadedCommand):
             "who talks to whom, live, on a page of this machine",
             "kubectl gadget map -n shop",
             [
-                Option(["--since"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="10m",
+                Option(["--since"], heading="Options", type=DurationType(), default=USUAL_SECONDS, metavar="10m",
                        help="Begin with what was kept in so long. [default: 1h]"),
                 Option(["--policy"], heading="Options", type=click.Path(path_type=Path), metavar="FILE|DIR",
                        help="Judge what was seen by these policies, not by the cluster's."),

@@ -35,7 +35,15 @@ from kubectl_gadget.observe.choosing import (
 )
 from kubectl_gadget.observe.completion import complete_terms
 from kubectl_gadget.observe.terms import read as read_terms
-from kubectl_gadget.options import Duration, FormType, Option, SizeType, output_options, stream_options, where_options
+from kubectl_gadget.options import (
+    DurationType,
+    FormType,
+    Option,
+    SizeType,
+    output_options,
+    stream_options,
+    where_options,
+)
 from kubectl_gadget.stream.request import Request, Selection, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
 
@@ -79,7 +87,7 @@ class When(click.ParamType[int]):
                 return int(datetime.fromisoformat(text).timestamp() * 1e9)
             except (ValueError, OverflowError):
                 self.fail(f"{text!r} is no time: want 2026-01-31T12:00:00Z, or 10m for so long ago", param, ctx)
-        return time.time_ns() - int(Duration().convert(value, param, ctx) * 1e9)
+        return time.time_ns() - int(DurationType().convert(value, param, ctx) * 1e9)
 
 
 class EndFlag(Option):
@@ -98,7 +106,7 @@ class EndFlag(Option):
         return super().get_help_record(ctx) if self._is_first else None
 
 
-class Filter(click.Argument):
+class FilterArgument(click.Argument):
     """The terms of a filter, which help tells of among the options."""
 
     heading = _WHICH
@@ -351,7 +359,7 @@ def _which() -> list[click.Parameter]:
             if side or kind.name != "namespace"  # -n
         ]
     options.append(
-        Filter(["terms"], nargs=-1, metavar="[FILTER]", shell_complete=complete_terms,
+        FilterArgument(["terms"], nargs=-1, metavar="[FILTER]", shell_complete=complete_terms,
                help="Terms with commas, [from:|to:][!]KEY=VALUE or a word of a name; keys are namespace, workload, "
                "pod, service, ip, label, dns, port, protocol, verdict, policy.")
     )  # fmt: skip
@@ -375,7 +383,7 @@ def _which() -> list[click.Parameter]:
                help="At least so many bytes, both ways."),
         Option(["--host"], heading=heading, is_flag=True,
                help="What processes of the nodes do outside containers, as it comes: that is not kept."),
-        Option(["--min-duration"], heading=heading, type=Duration(), default=None, metavar="100ms",
+        Option(["--min-duration"], heading=heading, type=DurationType(), default=None, metavar="100ms",
                help="That took at least so long."),
     ]  # fmt: skip
     return options

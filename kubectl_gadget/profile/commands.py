@@ -14,7 +14,7 @@ from gadget.errors import UsageError
 from gadget.schema import Schema
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, FormType, Option, gadget_options, output_options, where_options
+from kubectl_gadget.options import DurationType, FormType, Option, gadget_options, output_options, where_options
 from kubectl_gadget.profile.found import all_forms
 from kubectl_gadget.stream.request import Request, make_selection
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
@@ -80,7 +80,7 @@ def _options(name: str, own: Sequence[click.Parameter], rows: str) -> list[click
     """All options of a command, in order, with some of its own."""
     forms = FormType({form: each.help for form, each in all_forms().items()}, without="histogram")
     return [
-        Option(["--duration"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="DURATION",
+        Option(["--duration"], heading="Options", type=DurationType(), default=USUAL_SECONDS, metavar="DURATION",
                help="How long, such as 30s or 5m; 0: until Ctrl-C. [default: 10s]"),
         *own,
         Option(["--top"], heading="Options", type=click.IntRange(0), default=USUAL_TOP, metavar="N",

@@ -13,7 +13,7 @@ from gadget.schema import Column
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
+from kubectl_gadget.options import DurationType, Option, not_empty, output_options, where_options
 from kubectl_gadget.output import Extent, Look, find_form, make_output, write_table
 from kubectl_gadget.output.terminal import has_colours
 from kubectl_gadget.stream.nothing import where_of
@@ -131,7 +131,7 @@ def _show_command() -> click.Command:
         _option("--instance", type=click.IntRange(1), metavar="N", help="The Nth newest instead; 1 is the newest."),
         _option("--previous", is_flag=True, help="The one before the newest."),
         _option("--tail", type=click.IntRange(1), metavar="N", help="Only the last N lines."),
-        _option("--since", type=Duration(), default=0.0, help="Only the last while before its end, such as 5s."),
+        _option("--since", type=DurationType(), default=0.0, help="Only the last while before its end, such as 5s."),
         _option("--syscalls", multiple=True, metavar="A,B*", help="Only these system calls; * stands for anything.",
                 shell_complete=complete_syscalls),
         _option("--failed", is_flag=True, help="Only calls that failed."),

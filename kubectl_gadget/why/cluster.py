@@ -20,7 +20,7 @@ from gadget.selector import parse_names
 from kubectl_gadget.cluster.agents import Background
 from kubectl_gadget.cluster.directory import FORBIDDEN, names_of
 from kubectl_gadget.why.facts import Kubernetes
-from kubectl_gadget.why.history import History
+from kubectl_gadget.why.history import CallHistory
 from kubectl_gadget.why.pod import gone_facts, kubernetes_facts, parse_time, read_events
 
 #: An answer is not held up longer by an API server that is slow.
@@ -116,7 +116,7 @@ class ClusterFacts:
             )
         return kubernetes_facts(found, container, container_id, read_events(events, uid))
 
-    def names(self, history: History, more: Sequence[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
+    def names(self, history: CallHistory, more: Sequence[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
         """Who the addresses are that a recording has, and what else is known of them: both by ADDRESS:PORT.
 
         more are further texts that may be addresses.
@@ -278,7 +278,7 @@ def key_of(item: Mapping[str, Any]) -> tuple[str, str]:
     return str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
 
 
-def _ends(history: History, more: Sequence[str]) -> dict[str, tuple[str, int]]:
+def _ends(history: CallHistory, more: Sequence[str]) -> dict[str, tuple[str, int]]:
     """The addresses that calls were about which failed or have not returned: by ADDRESS:PORT."""
     texts = [failure.subject for failure in reversed(history.failures) if failure.name in _NETWORK]
     texts += more

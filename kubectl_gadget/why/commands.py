@@ -14,7 +14,7 @@ from gadget.kinds.times import short_duration
 from gadget.schema import Column
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, Option, not_empty, where_options
+from kubectl_gadget.options import DurationType, Option, not_empty, where_options
 from kubectl_gadget.output import Look, make_output, terminal, write_table
 from kubectl_gadget.stream.request import Selection, make_selection
 from kubectl_gadget.tell import tell, write_line
@@ -60,7 +60,7 @@ class WhyCommand(HeadedCommand):
             Option(["--instance"], heading=heading, type=click.IntRange(1), metavar="N",
                    help="The Nth newest run of it instead; 1 is the newest."),
             Option(["--previous"], heading=heading, is_flag=True, help="The run before the newest."),
-            Option(["--since"], heading=heading, type=Duration(), default=None,
+            Option(["--since"], heading=heading, type=DurationType(), default=None,
                    help="With -A: how far back ends are looked for. [default: 1h]"),
             Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "wide", "json"]),
                    default="columns", help="Format."),

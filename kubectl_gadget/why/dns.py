@@ -11,7 +11,7 @@ from gadget.kinds.texts import decode_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
-from kubectl_gadget.why.history import History, call_name
+from kubectl_gadget.why.history import CallHistory, call_name
 from kubectl_gadget.why.meant import mentions
 
 _HEADER = 12  # bytes: RFC 1035, 4.1.1
@@ -54,7 +54,7 @@ def parse(data: bytes) -> tuple[bool, int, int, str] | None:
     return bool(data[2] & 0x80), data[3] & 15, int.from_bytes(data[6:8], "big"), decode_text(b".".join(labels))
 
 
-def messages(history: History) -> Iterator[DnsMessage]:
+def messages(history: CallHistory) -> Iterator[DnsMessage]:
     """What was asked and answered, as far as its calls are recorded."""
     for call in history.about_names:
         found, sends = call.captured.get(1), call_name(call).startswith(("send", "write"))

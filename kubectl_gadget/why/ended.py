@@ -14,7 +14,7 @@ from kubectl_gadget.strace import Call, siginfo
 from kubectl_gadget.traceloop.calls import DeliveredSignal, SentSignal, ThreadEnd
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
-from kubectl_gadget.why.history import History, call_name
+from kubectl_gadget.why.history import CallHistory, call_name
 
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP"}
 #: Signals that ask a program to end, and those that ask others to end and others for something else: a dump, a reload.
@@ -137,7 +137,7 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
     yield _by_somebody(facts, pid, number, who, weight, evidence)
 
 
-def _aborted(history: History, pid: int) -> bool:
+def _aborted(history: CallHistory, pid: int) -> bool:
     """Whether the first process of a pid namespace, which numbers itself 1, sent SIGABRT to itself last."""
     sent = [call for call in history.calls("tgkill", "kill", "tkill") if call.pid == pid]
     while sent and _number(sent[-1]) == signal.SIGSEGV:  # a handler that lets it have its way
@@ -153,7 +153,7 @@ def _number(call: Call) -> int:
     return call.args[2 if call_name(call) == "tgkill" else 1] & 0xFFFFFFFF
 
 
-def _sent_by(history: History, pid: int, number: int) -> Call | None:
+def _sent_by(history: CallHistory, pid: int, number: int) -> Call | None:
     """The call by which another process of the container sent a child the signal that ended it, if it is recorded."""
     known = {
         wait.child for parent, waits in history.waits.items() for wait in waits if history.child(parent, wait) == pid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kubectl_gadget.why.history import History
+from kubectl_gadget.why.history import CallHistory
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Facts:
     now_ns: int = 0
     status: int = 0
     oom: bool = False
-    history: History = field(default_factory=History)
+    history: CallHistory = field(default_factory=CallHistory)
     left_out: int = 0
     kubernetes: Kubernetes | None = None
     live: Node | None = None

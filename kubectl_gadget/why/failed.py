@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kubectl_gadget.why import telling
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import BACKGROUND, Finding
-from kubectl_gadget.why.history import Failure, History
+from kubectl_gadget.why.history import CallHistory, Failure
 from kubectl_gadget.why.last_words import CHAINED, FAREWELL, UNCAUGHT, at_the_end, outlived, said_at
 from kubectl_gadget.why.meant import (
     CLEANS,
@@ -147,7 +147,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield _finding(facts, attempts, of_note)
 
 
-def _likeliest(history: History, of_note: Failure | None) -> list[Attempts]:
+def _likeliest(history: CallHistory, of_note: Failure | None) -> list[Attempts]:
     """What failed, without most of it where that is very much."""
     words, every = history.last_words(), _attempts(history)
 
@@ -166,7 +166,7 @@ def _likeliest(history: History, of_note: Failure | None) -> list[Attempts]:
     return sorted(every, key=likelihood)[-MOST_ATTEMPTS:]
 
 
-def _attempts(history: History) -> list[Attempts]:
+def _attempts(history: CallHistory) -> list[Attempts]:
     chain = {pid: rank for rank, pid in enumerate(history.chain)}
     found: dict[tuple[str, str, str], Attempts] = {}
     for failure in history.failures:
@@ -263,7 +263,7 @@ def _finding(facts: Facts, attempts: Attempts, of_note: Failure | None) -> Findi
     )
 
 
-def _cause(history: History, attempts: Attempts) -> str:
+def _cause(history: CallHistory, attempts: Attempts) -> str:
     """What a failure means where more is known of it than its call and error."""
     cause, failure = attempts.meant.cause, attempts.last
     if cause == "permission" and failure.error == "EPERM" and (failure.call.pid, failure.subject) in history.made:
@@ -275,13 +275,13 @@ def _cause(history: History, attempts: Attempts) -> str:
     return cause
 
 
-def _is_last(history: History, failure: Failure) -> bool:
+def _is_last(history: CallHistory, failure: Failure) -> bool:
     """Whether no call of its process failed so afterwards: then it is the one that was told."""
     later = (each for each in history.failures if each.at > failure.at and each.call.pid == failure.call.pid)
     return not any(each.error == failure.error for each in later)
 
 
-def _is_only(history: History, failure: Failure) -> bool:
+def _is_only(history: CallHistory, failure: Failure) -> bool:
     """Whether nothing else failed so in the processes whose end it was."""
     alike = (each for each in history.failures if each.error == failure.error and each.call.pid in history.chain)
     return all(each.subject == failure.subject for each in alike)
@@ -294,7 +294,7 @@ def _tells_of_another(line: str, failure: Failure) -> bool:
     return bool(ERROR_LINE.search(line))
 
 
-def _is_overtaken(history: History, failure: Failure) -> bool:
+def _is_overtaken(history: CallHistory, failure: Failure) -> bool:
     """Whether something failed later, in one of the processes whose end it was, that programs seldom do without."""
     for each in reversed(history.failures):
         if each.at <= failure.at:
@@ -320,7 +320,7 @@ def _nearness(words: str, said: str) -> float:
     return 1 if lines and lines[-1] == said else 0.43 * (words.rfind(said) + len(said)) / (len(words) + 1)
 
 
-def _last_of_note(history: History) -> Failure | None:
+def _last_of_note(history: CallHistory) -> Failure | None:
     """The last failure of the processes whose end it was that is not a matter of course."""
     for failure in reversed(history.failures):
         if failure.call.pid not in history.chain or what_failed(failure) is None or failure.name in CLEANS:
@@ -332,7 +332,7 @@ def _last_of_note(history: History) -> Failure | None:
     return None
 
 
-def _why_so(history: History, failure: Failure) -> Failure:
+def _why_so(history: CallHistory, failure: Failure) -> Failure:
     """What could not be made just before, if a failure only shows that it is not there."""
     if failure.error != "ENOENT":
         return failure

@@ -17,7 +17,7 @@ from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.signals import without_false_kills
 from kubectl_gadget.why.cluster import ClusterFacts, key_of
 from kubectl_gadget.why.facts import Earlier, Facts
-from kubectl_gadget.why.history import History
+from kubectl_gadget.why.history import CallHistory
 from kubectl_gadget.why.pod import PodContainer, parse_time
 
 #: Earlier ends of the same container that are compared with this one.
@@ -26,7 +26,7 @@ EARLIER = 10
 _AT_ONCE_NS = 2_000_000_000
 
 
-def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
+def read_history(replies: Iterable[pb.TraceloopReadReply]) -> CallHistory:
     """What a recording tells. GadgetError if its replies make no sense."""
     reader, last = Reader(), pb.TraceloopReadReply()
     entries: list[Entry] = []
@@ -42,7 +42,7 @@ def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
     own, _ = without_runtime(without_false_kills(entries), reader.started, complete)
     status = item.status if not item.running and (item.known or item.status) else None
     blocked = list(reader.blocked(last))
-    return History(
+    return CallHistory(
         own,
         reader.started,
         complete=complete,
@@ -56,7 +56,7 @@ def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
 
 
 def facts_of(
-    node: str, item: pb.TraceloopItem, history: History, *, earlier: Sequence[Earlier] = (), **more: Any
+    node: str, item: pb.TraceloopItem, history: CallHistory, *, earlier: Sequence[Earlier] = (), **more: Any
 ) -> Facts:
     """The facts of one recording; more are fields of Facts."""
     container = item.container

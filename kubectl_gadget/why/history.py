@@ -183,7 +183,7 @@ def _strings(call: Call, argument: int) -> tuple[str, ...]:
     return tuple(decode_text(item) for item in data.removesuffix(b"\0").split(b"\0")) if data else ()
 
 
-class History:
+class CallHistory:
     """The entries of a recording in the order of time, and what follows from them."""
 
     def __init__(
@@ -690,37 +690,37 @@ class History:
 
 
 _NOTES = {
-    **dict.fromkeys(OPENS, History._opened),
-    "connect": History._connected,
-    "accept": History._accepted,
-    "accept4": History._accepted,
-    "bind": History._bound,
-    "mmap": History._mapped,
-    "listen": History._listens,
-    "socket": History._sockets,
-    "inotify_init": History._watches,
-    "inotify_init1": History._watches,
-    "pipe": History._pipes,
-    "pipe2": History._pipes,
-    "dup": History._copied,
-    "dup2": History._copied,
-    "dup3": History._copied,
-    "fcntl": History._copied,
-    "close": History._closed,
-    "chdir": History._moved,
-    "mkdir": History._made,
-    "mkdirat": History._made,
-    **dict.fromkeys(("read", "recvfrom", "recvmsg", "readv"), History._answered),
-    **dict.fromkeys(("sendto", "sendmsg"), History._sent),
-    "execve": History._began,
-    "execveat": History._began,
-    "write": History._wrote,
-    "writev": History._wrote,
-    "poll": History._polled,
-    "ppoll": History._polled,
-    "wait4": History._waited,
-    "waitid": History._waited,
-    "getsockopt": History._asked,
+    **dict.fromkeys(OPENS, CallHistory._opened),
+    "connect": CallHistory._connected,
+    "accept": CallHistory._accepted,
+    "accept4": CallHistory._accepted,
+    "bind": CallHistory._bound,
+    "mmap": CallHistory._mapped,
+    "listen": CallHistory._listens,
+    "socket": CallHistory._sockets,
+    "inotify_init": CallHistory._watches,
+    "inotify_init1": CallHistory._watches,
+    "pipe": CallHistory._pipes,
+    "pipe2": CallHistory._pipes,
+    "dup": CallHistory._copied,
+    "dup2": CallHistory._copied,
+    "dup3": CallHistory._copied,
+    "fcntl": CallHistory._copied,
+    "close": CallHistory._closed,
+    "chdir": CallHistory._moved,
+    "mkdir": CallHistory._made,
+    "mkdirat": CallHistory._made,
+    **dict.fromkeys(("read", "recvfrom", "recvmsg", "readv"), CallHistory._answered),
+    **dict.fromkeys(("sendto", "sendmsg"), CallHistory._sent),
+    "execve": CallHistory._began,
+    "execveat": CallHistory._began,
+    "write": CallHistory._wrote,
+    "writev": CallHistory._wrote,
+    "poll": CallHistory._polled,
+    "ppoll": CallHistory._polled,
+    "wait4": CallHistory._waited,
+    "waitid": CallHistory._waited,
+    "getsockopt": CallHistory._asked,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kubectl_gadget.why.history import History
+from kubectl_gadget.why.history import CallHistory
 
 #: What Python says between the stack of an exception and that of the one that was raised because of it.
 CHAINED = re.compile(r"^The above exception was the direct cause of the following exception:$", re.MULTILINE)
@@ -27,7 +27,7 @@ _WORKED = 4
 _KEPT_NS = 200_000_000
 
 
-def of_errors(history: History, pids: Sequence[int]) -> str:
+def of_errors(history: CallHistory, pids: Sequence[int]) -> str:
     """What was said on standard error last, if what came on standard output then was only kept back till the end.
 
     Libraries keep what goes into a pipe until a program ends. Empty if it did not happen so.
@@ -39,19 +39,19 @@ def of_errors(history: History, pids: Sequence[int]) -> str:
     return "".join(each.text for each in errors)
 
 
-def at_the_end(history: History) -> str:
+def at_the_end(history: CallHistory) -> str:
     """The last words of the processes whose end it was, in the order in which they were meant."""
     return of_errors(history, history.chain) or history.last_words(history.chain)
 
 
-def said_at(history: History, line: str) -> int:
+def said_at(history: CallHistory, line: str) -> int:
     """When a line was said by one of the processes whose end it was, the last time; 0 if it was not."""
     text = line.strip()
     own = (each.time_ns for each in history.said if text and each.pid in history.chain and text in each.text)
     return max(own, default=0)
 
 
-def outlived(history: History, line: str) -> bool:
+def outlived(history: CallHistory, line: str) -> bool:
     """Whether who said a line worked on, and then ended with words of something else."""
     text, own = line.strip(), [each for each in history.said if each.pid in history.chain]
     said = next((each for each in reversed(own) if text and text in each.text), None)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
-from kubectl_gadget.why.history import NAME_SERVER, History
+from kubectl_gadget.why.history import NAME_SERVER, CallHistory
 from kubectl_gadget.why.last_words import CHAINED, of_errors, outlived
 from kubectl_gadget.why.meant import ERROR_LINE
 
@@ -118,7 +118,7 @@ def _filled(sentence: str, match: re.Match[str]) -> str:
     return sentence.format(**shown).removesuffix(": ")
 
 
-def _last_line(history: History, words: str) -> str:
+def _last_line(history: CallHistory, words: str) -> str:
     """The last line that tells of an error, else the last one."""
     lines = [line for line in words.splitlines() if line.strip()]
     telling = [line for line in lines[-12:] if ERROR_LINE.search(line) and not outlived(history, line)]

@@ -10,7 +10,7 @@ from kubectl_gadget.strace import Call
 from kubectl_gadget.why import now
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import plain, quoted
-from kubectl_gadget.why.history import Failure, History, meaning
+from kubectl_gadget.why.history import CallHistory, Failure, meaning
 from kubectl_gadget.why.meant import PRIVILEGED, SHORT, VERBS, Meant, mentions_error, mentions_subject
 
 
@@ -80,7 +80,7 @@ def _until_end(facts: Facts, call: Call, said: str) -> str:
     return f"{words} and {later}" if said else f"{words}; it {later}"
 
 
-def ending(history: History, call: Call, said: str) -> Sequence[Call]:
+def ending(history: CallHistory, call: Call, said: str) -> Sequence[Call]:
     """The calls behind a failure that show what it led to: what said it, and the end."""
     words = said.strip()[:24]
     after = (each for each in history.calls("write", "writev") if each.time_ns > call.time_ns)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gadget.kube.api import ApiServer
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from gadget.kube.portforward import Tunnel
 from tests.conftest import CLI
 from tests.e2e.conftest import IMAGE, Namespace, nodes
@@ -30,7 +30,7 @@ while True:
 
 def megabytes_per_second(path: Path) -> float:
     began, size = time.monotonic(), 0
-    api = ApiServer(read_context(Flags()))
+    api = ApiServer(read_context(ClusterFlags()))
     with Tunnel(api, "speed", "source", 9000, path), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         while size < 64 << 20:

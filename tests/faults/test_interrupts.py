@@ -62,7 +62,7 @@ def test_interrupts(everything: Agent, command: tuple[str, ...], figure) -> None
         process = subprocess.Popen(
             [CLI, *command, "--agent", everything.address], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        time.sleep(chance.uniform(0, LATEST_SECONDS))
+        time.sleep(chance.uniform(0, LATEST_SECONDS))  # any moment is to do
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         try:

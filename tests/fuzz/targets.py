@@ -179,7 +179,7 @@ def cluster(data: bytes) -> None:
     """A kubeconfig, up to the first byte that would be sent."""
     with file_of(data) as path, contextlib.suppress(GadgetError):
         kubeconfig.read_context.cache_clear()
-        context = kubeconfig.read_context(kubeconfig.Flags(kubeconfig=str(path)))
+        context = kubeconfig.read_context(kubeconfig.ClusterFlags(kubeconfig=str(path)))
         if plugin := context.user.pop("exec", None):  # not run, as any command may be there by now
             command, environment = credentials.plugin_call(plugin, context, interactive=False)
             assert all(isinstance(text, str) for text in (*command, *environment, *environment.values()))

@@ -112,7 +112,7 @@ def test_many_networks(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def slow(process: Path) -> list[Any]:
         looked.append(process)
-        time.sleep(0.7)
+        time.sleep(0.7)  # the slowness that is tested
         return []
 
     monkeypatch.setattr("agent.flows.recorder.Worker", partial(Worker, stalls_after=1.0))
@@ -121,9 +121,7 @@ def test_many_networks(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recorder(settings=Settings(limit=4096, care_seconds=0.0, full=0.0))
     attempt(cart, range(9000, 9003))
     problems = set()
-    while len(looked) < 6:
-        problems.add(made.worker.problem)
-        time.sleep(0.02)
+    wait_until(lambda: problems.add(made.worker.problem) or len(looked) >= 6, "six networks", 60)
     assert problems == {""} and len(set(looked)) >= 2
 
 

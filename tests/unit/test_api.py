@@ -22,7 +22,7 @@ import yaml
 from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.kube import api, credentials
 from gadget.kube.api import ApiError, ApiServer, api_server, not_allowed
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from gadget.kube.proxy import find_proxy
 from tests import tunnels
 from tests.conftest import run_cli
@@ -84,7 +84,7 @@ def serve(body: bytes = b"{}", tls: Path | None = None) -> Iterator[Server]:
 
 
 def to(server: str, **flags: Any) -> ApiServer:
-    return ApiServer(read_context(Flags(server=server, kubeconfig="/dev/null", **flags)))
+    return ApiServer(read_context(ClusterFlags(server=server, kubeconfig="/dev/null", **flags)))
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +143,7 @@ def test_proxy_with_password(tmp_path: Path) -> None:
                   "contexts": [{"name": "c", "context": {"cluster": "c"}}], "current-context": "c"}  # fmt: skip
         (tmp_path / "config").write_text(yaml.safe_dump(config))
         with pytest.raises(Unreachable):
-            ApiServer(read_context(Flags(str(tmp_path / "config")))).get("/version")
+            ApiServer(read_context(ClusterFlags(str(tmp_path / "config")))).get("/version")
         method, path, headers = proxy.seen[0]
     assert (method, path) == ("CONNECT", "far.example:80")
     assert headers["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
@@ -160,7 +160,7 @@ def test_proxy_with_password(tmp_path: Path) -> None:
 )
 def test_server_address(given: dict[str, Any], url: str) -> None:
     """A server may be named without http(s)://, as with kubectl."""
-    assert read_context(Flags(kubeconfig="/dev/null", **given)).cluster["server"] == url
+    assert read_context(ClusterFlags(kubeconfig="/dev/null", **given)).cluster["server"] == url
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_server_address(given: dict[str, Any], url: str) -> None:
 def test_server_that_is_no_address(server: str) -> None:
     """A server that is no address is refused in one line."""
     with pytest.raises(UsageError, match="no address of an API server"):
-        read_context(Flags(server=server, kubeconfig="/dev/null"))
+        read_context(ClusterFlags(server=server, kubeconfig="/dev/null"))
     done = run_cli("status", f"--server={server}", "--kubeconfig=/dev/null")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
@@ -276,12 +276,12 @@ def credential(token: str, **status: str) -> str:
     return json.dumps({"kind": "ExecCredential", "status": {"token": token, **status}})
 
 
-def config_with(folder: Path, server: str, user: dict[str, Any]) -> Flags:
+def config_with(folder: Path, server: str, user: dict[str, Any]) -> ClusterFlags:
     cluster = {"server": server, "insecure-skip-tls-verify": True}
     config = {"clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "me", "user": user}],
               "contexts": [{"name": "c", "context": {"cluster": "c", "user": "me"}}], "current-context": "c"}  # fmt: skip
     (folder / "config").write_text(yaml.safe_dump(config))
-    return Flags(str(folder / "config"))
+    return ClusterFlags(str(folder / "config"))
 
 
 def test_refused_token_is_renewed(tmp_path: Path) -> None:

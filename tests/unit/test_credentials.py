@@ -21,7 +21,7 @@ import yaml
 from gadget.errors import GadgetError
 from gadget.kube.api import make_tls
 from gadget.kube.credentials import Credentials, get_credentials
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from tests.tunnels import make_certificate
 
 VERSION = "client.authentication.k8s.io/v1"
@@ -54,7 +54,7 @@ def log_in(folder: Path, user: dict[str, Any], server: str = "https://x", **flag
     for name in ("client_certificate", "client_key"):
         if name in flags:
             flags[name] = str(folder / flags[name])
-    return get_credentials(read_context(Flags(str(folder / "config"), **flags)))
+    return get_credentials(read_context(ClusterFlags(str(folder / "config"), **flags)))
 
 
 def shown(folder: Path, found: Credentials) -> set[str]:
@@ -141,7 +141,7 @@ def test_what_a_plugin_is_told(folder: Path) -> None:
     config = {"clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "me", "user": user}],
               "contexts": [{"name": "c", "context": {"cluster": "c", "user": "me"}}], "current-context": "c"}  # fmt: skip
     (folder / "config").write_text(yaml.safe_dump(config))
-    get_credentials(read_context(Flags(str(folder / "config"))))
+    get_credentials(read_context(ClusterFlags(str(folder / "config"))))
     told = json.loads((folder / "ran").read_text())["spec"]["cluster"]
     assert told == {"server": "https://x", "config": {"audience": "me"}}
 
@@ -153,7 +153,7 @@ def test_comments_in_authorities(folder: Path, comment: bytes) -> None:
     broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     (folder / "bundle").write_bytes(b"# %b\n" % comment + broken + pem + comment)
     tls = make_tls(
-        read_context(Flags("/dev/null", server="https://x", certificate_authority=str(folder / "bundle"))),
+        read_context(ClusterFlags("/dev/null", server="https://x", certificate_authority=str(folder / "bundle"))),
         Credentials(()),
     )
     assert [found["subject"] for found in tls.get_ca_certs()] == [((("commonName", "test"),),)]
@@ -165,7 +165,7 @@ def test_comments_in_authorities(folder: Path, comment: bytes) -> None:
 def test_no_authority(folder: Path, bundle: bytes) -> None:
     """A bundle without one good certificate is refused in one line."""
     (folder / "bundle").write_bytes(bundle)
-    context = read_context(Flags("/dev/null", server="https://x", certificate_authority=str(folder / "bundle")))
+    context = read_context(ClusterFlags("/dev/null", server="https://x", certificate_authority=str(folder / "bundle")))
     with pytest.raises(GadgetError, match="the certificate authority is no good"):
         make_tls(context, Credentials(()))
 
@@ -176,7 +176,7 @@ def test_key_with_a_password(folder: Path) -> None:
     subprocess.run(lock, cwd=folder, check=True, capture_output=True)
     found = log_in(folder, {"client-certificate": "crt", "client-key": "locked"})
     with pytest.raises(GadgetError, match="the client certificate or key is no good"):
-        make_tls(read_context(Flags(str(folder / "config"))), found)
+        make_tls(read_context(ClusterFlags(str(folder / "config"))), found)
 
 
 def test_flags_of_tls(folder: Path) -> None:
@@ -186,7 +186,7 @@ def test_flags_of_tls(folder: Path) -> None:
     (folder / "config").write_text(yaml.safe_dump({**config, "current-context": "c"}))
 
     def tls(**flags: Any) -> ssl.SSLContext:
-        return make_tls(read_context(Flags(str(folder / "config"), **flags)), Credentials(()))
+        return make_tls(read_context(ClusterFlags(str(folder / "config"), **flags)), Credentials(()))
 
     assert tls().verify_mode == ssl.CERT_NONE
     assert tls(certificate_authority=str(folder / "crt")).verify_mode == ssl.CERT_REQUIRED

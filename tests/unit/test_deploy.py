@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from gadget.errors import GadgetError, Unreachable
-from gadget.kube.kubeconfig import Flags
+from gadget.kube.kubeconfig import ClusterFlags
 from gadget.standing import from_toml
 from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.definitions import config_map
@@ -39,7 +39,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def chosen(cluster: Cluster) -> Chosen:
-    return Chosen(Flags(server=cluster.url, kubeconfig="/dev/null"), "gadget", ())
+    return Chosen(ClusterFlags(server=cluster.url, kubeconfig="/dev/null"), "gadget", ())
 
 
 def have(cluster: Cluster, *pods: dict) -> None:

@@ -10,7 +10,7 @@ import pytest
 from gadget.endpoints import Name
 from gadget.errors import Unreachable
 from gadget.kube import api
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from kubectl_gadget.cluster.directory import ask_cluster
 from tests.apiserver import ApiServer, api_server
 
@@ -55,7 +55,9 @@ def server() -> Iterator[ApiServer]:
 
 
 def user(server: ApiServer) -> api.ApiServer:
-    return api.ApiServer(read_context(Flags(server=f"http://127.0.0.1:{server.server_port}", kubeconfig="/dev/null")))
+    return api.ApiServer(
+        read_context(ClusterFlags(server=f"http://127.0.0.1:{server.server_port}", kubeconfig="/dev/null"))
+    )
 
 
 CART, AGAIN = Name("pod", "shop", "cart-0"), Name("pod", "web", "again")

@@ -12,7 +12,7 @@ import yaml
 
 from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.kube.credentials import get_credentials
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 
 
 def write(path: Path, **changes: Any) -> Path:
@@ -35,14 +35,14 @@ def write(path: Path, **changes: Any) -> Path:
     return path
 
 
-def headers(flags: Flags) -> dict[str, str]:
+def headers(flags: ClusterFlags) -> dict[str, str]:
     return dict(get_credentials(read_context(flags)).headers)
 
 
 def test_context(tmp_path: Path) -> None:
     """The current context counts unless I name another; its namespace is the default one."""
     path = str(write(tmp_path / "config"))
-    home, away = read_context(Flags(path)), read_context(Flags(path, context="away"))
+    home, away = read_context(ClusterFlags(path)), read_context(ClusterFlags(path, context="away"))
     assert (home.cluster["server"], home.namespace) == ("https://home:6443", "shop")
     assert (away.cluster["server"], away.namespace) == ("https://away", "default")
     assert home.cluster["certificate-authority"] == str(tmp_path / "ca.crt")
@@ -51,15 +51,15 @@ def test_context(tmp_path: Path) -> None:
 def test_flags_win(tmp_path: Path) -> None:
     """The connection flags of kubectl take the place of what the kubeconfig says."""
     path = str(write(tmp_path / "config"))
-    mixed = read_context(Flags(path, cluster="away", user="me", server="https://other", tls_server_name="name"))
+    mixed = read_context(ClusterFlags(path, cluster="away", user="me", server="https://other", tls_server_name="name"))
     assert mixed.cluster == {"server": "https://other", "tls-server-name": "name"}
-    assert headers(Flags(path, user="you")) == {"Authorization": "Basic eW91OnBhc3M="}
-    assert headers(Flags(path, token="mine"))["Authorization"] == "Bearer mine"
+    assert headers(ClusterFlags(path, user="you")) == {"Authorization": "Basic eW91OnBhc3M="}
+    assert headers(ClusterFlags(path, token="mine"))["Authorization"] == "Bearer mine"
 
 
 def test_impersonation(tmp_path: Path) -> None:
     """--as, --as-uid and every --as-group reach the API server."""
-    flags = Flags(str(write(tmp_path / "config")), as_="alice", as_uid="7", as_group=("a", "b"))
+    flags = ClusterFlags(str(write(tmp_path / "config")), as_="alice", as_uid="7", as_group=("a", "b"))
     sent = get_credentials(read_context(flags)).headers
     assert sent[1:] == (
         ("Impersonate-User", "alice"),
@@ -76,7 +76,7 @@ def test_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = write(tmp_path / "second")
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, (tmp_path / "missing", first, second))))
     read_context.cache_clear()
-    context = read_context(Flags())
+    context = read_context(ClusterFlags())
     assert (context.cluster["server"], context.namespace) == ("https://first", "shop")
 
 
@@ -92,7 +92,7 @@ def test_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes(tmp_path: Path, flags: dict[str, str], error: type[GadgetError], said: str) -> None:
     """A name that is not there is answered with those that are."""
     with pytest.raises(error) as raised:
-        read_context(Flags(**{"kubeconfig": str(write(tmp_path / "config")), **flags}))
+        read_context(ClusterFlags(**{"kubeconfig": str(write(tmp_path / "config")), **flags}))
     assert said in str(raised.value)
 
 
@@ -101,7 +101,7 @@ def test_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     read_context.cache_clear()
     with pytest.raises(Unreachable) as raised:
-        read_context(Flags())
+        read_context(ClusterFlags())
     assert str(tmp_path / "none") in str(raised.value)
 
 
@@ -123,7 +123,7 @@ def test_no_kubeconfig(tmp_path: Path, text: bytes, said: str) -> None:
     path = tmp_path / "config"
     path.write_bytes(text)
     with pytest.raises(GadgetError) as raised:
-        read_context(Flags(str(path)))
+        read_context(ClusterFlags(str(path)))
     assert str(raised.value).startswith(f"kubeconfig {path}{said}")  # the words are of one of two parsers
 
 
@@ -142,7 +142,7 @@ def test_no_server(tmp_path: Path, changes: dict[str, Any], flags: dict[str, str
     """When a kubeconfig leads to no server I am told what it lacks, and not that it is not there."""
     path = write(tmp_path / "config", **changes)
     with pytest.raises(GadgetError) as raised:
-        read_context(Flags(str(path), **flags))
+        read_context(ClusterFlags(str(path), **flags))
     assert said in str(raised.value) and "there is no kubeconfig" not in str(raised.value)
 
 
@@ -164,7 +164,7 @@ token = "-".join([os.environ["A"], cluster["server"], cluster["certificate-autho
 status = {"token": token, "expirationTimestamp": "2020-01-01T00:00:00Z"}
 print(json.dumps({"apiVersion": told["apiVersion"], "kind": "ExecCredential", "status": status}))
 """
-    context = read_context(Flags(str(write(tmp_path / "config", users=plugin_user(script)))))
+    context = read_context(ClusterFlags(str(write(tmp_path / "config", users=plugin_user(script)))))
     credentials = get_credentials(context)
     authority = base64.b64encode(b"authority").decode()
     assert credentials.headers == (("Authorization", f"Bearer b-https://home:6443-{authority}"),)
@@ -182,7 +182,7 @@ print(json.dumps({"apiVersion": told["apiVersion"], "kind": "ExecCredential", "s
 def test_plugin_that_fails(tmp_path: Path, script: str, said: str) -> None:
     """A log-in plugin that does not log me in is named with what it did."""
     (tmp_path / "ca.crt").write_text("authority")
-    context = read_context(Flags(str(write(tmp_path / "config", users=plugin_user(script)))))
+    context = read_context(ClusterFlags(str(write(tmp_path / "config", users=plugin_user(script)))))
     with pytest.raises(GadgetError, match=said) as raised:
         get_credentials(context)
     assert sys.executable in str(raised.value)

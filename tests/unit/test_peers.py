@@ -305,7 +305,7 @@ def test_without_a_cluster(agents: Targets) -> None:
 def test_few_rights(agents: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may list nodes but no pods sees the names of pods that the agents know, and the cluster's names for the rest."""
     with api_server() as server:
-        flags = kubeconfig.Flags(server=f"http://127.0.0.1:{server.server_port}", kubeconfig="/dev/null")
+        flags = kubeconfig.ClusterFlags(server=f"http://127.0.0.1:{server.server_port}", kubeconfig="/dev/null")
         monkeypatch.setattr(options, "chosen_clusters", lambda: [options.ClusterOptions(flags, "gadget", ())])
         server.refused = {"/api/v1/pods"}
         server.pods = [item("web-0", "web", podIPs=ips("10.244.3.7"), phase="Running")]

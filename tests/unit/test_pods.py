@@ -252,7 +252,7 @@ def test_server_that_ends_each_watch(server: ApiServer) -> None:
     server.finish.set()
     watched = watch(server)
     wait_until(lambda: len(server.watches()) > 1, "another watch")
-    time.sleep(1)
+    time.sleep(1)  # the time in which it is counted
     assert len(server.watches()) < 20
     watched.close()
 

@@ -16,7 +16,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 from gadget.errors import Unreachable
 from gadget.kube.api import WEBSOCKET_ATTEMPTS, ApiError, ApiServer, not_allowed
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from gadget.kube.portforward import PROTOCOL, Tunnel
 from tests import tunnels
 
@@ -30,7 +30,7 @@ def api_server(handler: Callable[[ServerConnection], None], **options: object) -
     threading.Thread(target=server.serve_forever, daemon=True).start()
     port = server.socket.getsockname()[1]
     try:
-        yield ApiServer(read_context(Flags(server=f"http://127.0.0.1:{port}", kubeconfig="/dev/null")))
+        yield ApiServer(read_context(ClusterFlags(server=f"http://127.0.0.1:{port}", kubeconfig="/dev/null")))
     finally:
         server.shutdown()
 
@@ -142,7 +142,9 @@ def answers(raw: bytes) -> Iterator[ApiServer]:
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield ApiServer(
-                read_context(Flags(server=f"http://127.0.0.1:{running.server_address[1]}", kubeconfig="/dev/null"))
+                read_context(
+                    ClusterFlags(server=f"http://127.0.0.1:{running.server_address[1]}", kubeconfig="/dev/null")
+                )
             )
         finally:
             running.shutdown()

@@ -48,9 +48,13 @@ def run(
     fields: str = "timestamp,node",
     patience: dict[str, float] | None = None,
     settled: Callable[[streams.Streams], bool] = lambda _: True,
+    given: list[streams.Message] | None = None,
     **settings: object,
 ) -> None:
-    """Stream JSON while do runs, and until the streams are settled and what the agents sent by then is there."""
+    """Stream JSON while do runs, and until the streams are settled and what the agents sent by then is there.
+
+    given gets the messages that were taken in.
+    """
     patience = replace(SOON, **(patience or {}))
     request = make_request(GADGET, {}, "json", fields, (), "", patience=patience, **settings)
     stopped: list[streams.Streams] = []
@@ -59,6 +63,12 @@ def run(
         def __enter__(self) -> streams.Streams:
             stopped.append(self)
             return super().__enter__()
+
+        def __iter__(self) -> Iterator[streams.Message]:
+            for message in super().__iter__():
+                yield message
+                if given is not None:
+                    given.append(message)
 
     def script() -> None:
         wait_until(lambda: stopped, "the streams")
@@ -75,6 +85,11 @@ def run(
                 session.stream(request, targets, begun, dict)
         finally:
             thread.join()
+
+
+def batches(given: list[streams.Message]) -> int:
+    """How many batches of events were taken in."""
+    return sum(isinstance(each, pb.RunReply) and bool(each.batch.sections) for _, each in given)
 
 
 def shown(text: str) -> list[tuple[str, int]]:
@@ -171,13 +186,14 @@ def test_warnings_once(fake, capsys) -> None:
     first = fake("node-a", selects=0)
     targets = cluster(first)
     died = []
+    given: list[streams.Message] = []
 
     def do() -> None:
         running = first
         for at in range(3):
             assert running.started.wait(5)
             running.emit(*ms(at + 1))
-            time.sleep(0.2)
+            wait_until(lambda: batches(given) == at + 1, "the event")  # noqa: B023
             del targets.there["node-a"]
             running.die()
             died.append(running)
@@ -185,7 +201,7 @@ def test_warnings_once(fake, capsys) -> None:
             targets.there["node-a"] = running.reach
         assert running.started.wait(10)
 
-    run(targets, do, record=None, selection=make_selection((), False, ("on",), (), ""))
+    run(targets, do, record=None, selection=make_selection((), False, ("on",), (), ""), given=given)
     told = capsys.readouterr().err.splitlines()
     assert len(died) == 3
     assert [line for line in told if "its agent is older" in line] == [f"warning: node-a: {session.OLDER}"]
@@ -198,21 +214,22 @@ def test_agent_comes_again(fake, capsys, tmp_path) -> None:
     first, other = fake("node-a"), fake("node-b")
     targets = cluster(first, other)
     file = tmp_path / "kept.gadget"
+    given: list[streams.Message] = []
 
     def do() -> None:
         assert first.started.wait(5) and other.started.wait(5)
         first.emit(*ms(1), lost=5)
-        time.sleep(0.2)
+        wait_until(lambda: batches(given) == 1, "the event")
         del targets.there["node-a"]
         first.die()
         other.emit(*ms(2))
-        time.sleep(0.5)
+        time.sleep(0.5)  # the gap that is told
         again = fake("node-a")
         targets.there["node-a"] = again.reach
         assert again.started.wait(5)
         again.emit(*ms(3), lost=7)
 
-    run(targets, do, record=file)
+    run(targets, do, record=file, given=given)
     out, err = capsys.readouterr()
     assert shown(out) == [("node-a", 1), ("node-b", 2), ("node-a", 3)]
     told = err.splitlines()
@@ -276,7 +293,7 @@ def test_answers_late(fake, capsys, tmp_path) -> None:
 
     def reach_slowly() -> str:
         assert first.started.wait(5)
-        time.sleep(0.3)
+        time.sleep(0.3)  # the slowness that is tested: longer than late
         return slow.reach()
 
     def do() -> None:
@@ -346,6 +363,7 @@ def test_away_again_and_again(fake, capsys) -> None:
         raise Unreachable("node-c: no agent (pod gadget-7xk is Pending: Insufficient cpu)")
 
     targets["node-c"] = never
+    given: list[streams.Message] = []
 
     def do() -> None:
         assert all(each.started.wait(5) for each in agents)
@@ -355,11 +373,11 @@ def test_away_again_and_again(fake, capsys) -> None:
             targets.there["node-b"] = agents[-1].reach
             assert agents[-1].started.wait(5)
             agents[-1].emit(*ms(number))
-            time.sleep(0.2)
+            wait_until(lambda: batches(given) == number + 1, "the event")  # noqa: B023
         del targets.there["node-b"]
         agents[-1].die()
 
-    run(targets, do)
+    run(targets, do, given=given)
     out, err = capsys.readouterr()
     assert len(shown(out)) == 2
     (last,) = (line for line in err.splitlines() if "events from" in line)
@@ -383,7 +401,7 @@ def test_silence_is_told(fake, capsys) -> None:
 
     def do() -> None:
         assert hangs.started.wait(5)
-        time.sleep(0.6)
+        time.sleep(0.6)  # the silence that is tested: 15 beats
         hangs.emit(*ms(1))
 
     run(cluster(hangs), do)

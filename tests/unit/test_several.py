@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gadget.errors import UsageError
-from gadget.kube.kubeconfig import Flags
+from gadget.kube.kubeconfig import ClusterFlags
 from kubectl_gadget.cluster import agents
 from kubectl_gadget.cluster.options import ClusterOptions
 from kubectl_gadget.cluster.several import agents_of
@@ -57,7 +57,7 @@ def east_and_west(fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def clusters(config: Path, *names: str, nodes: tuple[str, ...] = ()) -> list[ClusterOptions]:
-    return [ClusterOptions(Flags(context=name, kubeconfig=str(config)), "gadget", nodes, name) for name in names]
+    return [ClusterOptions(ClusterFlags(context=name, kubeconfig=str(config)), "gadget", nodes, name) for name in names]
 
 
 def test_two_clusters(east_and_west, capsys) -> None:

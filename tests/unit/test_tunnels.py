@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gadget.kube.api import ApiServer
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from kubectl_gadget.cluster import agents, place
 from tests.cluster_api import PODS, agent_pod, serve_cluster
 from tests.conftest import wait_until
@@ -44,7 +44,7 @@ def test_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"node-{number:02}" for number in range(41)]
     with serve_cluster() as cluster:
         cluster.lists[PODS] = [agent_pod(name, ready=True) for name in names]
-        api = ApiServer(read_context(Flags(server=cluster.url, kubeconfig="/dev/null")))
+        api = ApiServer(read_context(ClusterFlags(server=cluster.url, kubeconfig="/dev/null")))
         with agents.cluster_agents(api, "gadget", ()) as wait:
             targets = wait()
             wait_until(lambda: SlowTunnel.opening == 16, "as many tunnels as may be opened at once")

@@ -14,7 +14,7 @@ import pytest
 
 from gadget.deadline import set_deadline
 from gadget.kube.api import ApiServer
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from kubectl_gadget.cluster import agents
 from kubectl_gadget.cluster.agents import cluster_agents
 from tests.cluster_api import PODS, Cluster, agent_pod, serve_cluster
@@ -57,7 +57,7 @@ def test_slow_nodes(monkeypatch, capsys) -> None:
     monkeypatch.setattr(agents, "_open", open_slowly)
     with serve_cluster() as cluster:
         cluster.lists[PODS] = [agent_pod(f"node-{number}", ready=True) for number in range(6)]
-        api = ApiServer(read_context(Flags(server=cluster.url, kubeconfig=os.devnull)))
+        api = ApiServer(read_context(ClusterFlags(server=cluster.url, kubeconfig=os.devnull)))
         with cluster_agents(api, "gadget", (), silent_seconds=0.2):
             said = wait_until(lambda: capsys.readouterr().err, "word of it")
             over.set()
@@ -90,7 +90,7 @@ def test_deadline_of_slow_nodes(monkeypatch) -> None:
     monkeypatch.setattr(agents, "_open", open_slowly)
     with serve_cluster() as cluster:
         cluster.lists[PODS] = [agent_pod(f"node-{number}", ready=True) for number in range(6)]
-        api = ApiServer(read_context(Flags(server=cluster.url, kubeconfig=os.devnull)))
+        api = ApiServer(read_context(ClusterFlags(server=cluster.url, kubeconfig=os.devnull)))
         set_deadline(1)
         began = time.monotonic()
         try:

@@ -12,7 +12,7 @@ from gadget import catalog
 from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, Option, output_options, where_options
+from kubectl_gadget.options import DurationType, Option, output_options, where_options
 from kubectl_gadget.pods import read_pods
 from kubectl_gadget.stream.request import make_request, make_selection
 from kubectl_gadget.tell import tell, write_line, write_lines
@@ -32,7 +32,7 @@ class CapabilitiesCommand(HeadedCommand):
     def __init__(self) -> None:
         """Make the command."""
         options: list[click.Parameter] = [
-            Option(["--duration"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="DURATION",
+            Option(["--duration"], heading="Options", type=DurationType(), default=USUAL_SECONDS, metavar="DURATION",
                    help="How long to watch, such as 30s or 24h; 0: until Ctrl-C. [default: 1m]"),
             Option(["--input", "input_"], heading="Options", type=FILE, metavar="FILE",
                    help="Read what `capable --record FILE` kept, - for standard input, instead of watching."),

@@ -25,7 +25,7 @@ class Who(NamedTuple):
     container: str
 
 
-class Check(NamedTuple):
+class CapabilityCheck(NamedTuple):
     """A row: how often a process was asked so far. call is empty outside calls."""
 
     node: str
@@ -51,7 +51,7 @@ class Use(NamedTuple):
 
 
 @dataclass
-class Asked:
+class CapabilityUses:
     """What is known of one capability: at least how often it was asked for in each program and call; the first ones."""
 
     uses: dict[Use, int] = field(default_factory=dict)
@@ -74,9 +74,9 @@ class Need:
     """
 
     who: Who
-    granted: dict[str, Asked] = field(default_factory=dict)
-    denied: dict[str, Asked] = field(default_factory=dict)
-    own: dict[str, Asked] = field(default_factory=dict)
+    granted: dict[str, CapabilityUses] = field(default_factory=dict)
+    denied: dict[str, CapabilityUses] = field(default_factory=dict)
+    own: dict[str, CapabilityUses] = field(default_factory=dict)
     containers: set[str] = field(default_factory=set)
     older: set[str] = field(default_factory=set)
 
@@ -91,14 +91,14 @@ class Need:
         return sorted(name for name in self.granted if not name.startswith("CAP_"))
 
 
-class Pod(NamedTuple):
+class PodKey(NamedTuple):
     """A pod by name."""
 
     namespace: str
     name: str
 
 
-class Needs:
+class CapabilityNeeds:
     """Adds up checks."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class Needs:
         self._checks: dict[tuple[str, str, str, str], dict[tuple[str, str, Use], int]] = {}
         self._counted: dict[tuple[object, ...], int] = {}
 
-    def take(self, check: Check) -> None:
+    def take(self, check: CapabilityCheck) -> None:
         """Take in a row. The counts of a process grow; where one begins anew, another process has its number."""
         if check.runtime or not check.id:
             return
@@ -124,7 +124,7 @@ class Needs:
         uses[use] = uses.get(use, 0) + (check.times - before if check.times > before else check.times)
 
     def of(
-        self, containers: Iterable[tuple[str, str, str, str]], older: set[str], owners: Mapping[Pod, str]
+        self, containers: Iterable[tuple[str, str, str, str]], older: set[str], owners: Mapping[PodKey, str]
     ) -> list[Need]:
         """What each workload needs, also those that were asked for nothing.
 
@@ -133,13 +133,13 @@ class Needs:
         """
         found: dict[Who, Need] = {}
         for namespace, pod, container, id_ in sorted({*containers, *self._checks}):
-            who = who_is(namespace, pod, container, owners.get(Pod(namespace, pod)))
+            who = who_is(namespace, pod, container, owners.get(PodKey(namespace, pod)))
             need = found.setdefault(who, Need(who))
             need.containers.add(id_)
             if id_ in older:
                 need.older.add(id_)
             for (which, capability, use), times in self._checks.get((namespace, pod, container, id_), {}).items():
-                getattr(need, which).setdefault(capability, Asked()).add(use, times)
+                getattr(need, which).setdefault(capability, CapabilityUses()).add(use, times)
         return [found[who] for who in sorted(found)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from gadget.text import counted, escape
-from kubectl_gadget.advise.capabilities.need import Asked, Need, Who
+from kubectl_gadget.advise.capabilities.need import CapabilityUses, Need, Who
 
 #: Where kinds of workloads have what their pods are made from.
 _TEMPLATE = ("spec", "template", "spec")
@@ -85,7 +85,7 @@ def remarks(need: Need) -> list[str]:
     return told
 
 
-def evidence(asked: Asked) -> str:
+def evidence(asked: CapabilityUses) -> str:
     """Who was asked, in which call, and at least how often: the gadget tells of the 1st, 10th, 100th check."""
     named = sorted(asked.uses.items(), key=lambda item: (-item[1], item[0]))
     words = [f"{escape(use.comm)}{f' in {escape(use.call)}' if use.call else ''}" for use, _ in named if use.comm]
@@ -117,7 +117,7 @@ def to_json(needs: Sequence[Need], seconds: float) -> dict[str, Any]:
     }
 
 
-def _uses(asked: dict[str, Asked]) -> list[dict[str, Any]]:
+def _uses(asked: dict[str, CapabilityUses]) -> list[dict[str, Any]]:
     return [
         {
             "capability": name,

@@ -9,7 +9,7 @@ from typing import Any
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from gadget.schema import Column, Row, Schema
-from kubectl_gadget.advise.capabilities.need import Check, Need, Needs, Pod
+from kubectl_gadget.advise.capabilities.need import CapabilityCheck, CapabilityNeeds, Need, PodKey
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output, all_fields, text_of
 from kubectl_gadget.stream.begin import begin
@@ -41,7 +41,12 @@ class _Adding(Countdown):
     """Adds up rows."""
 
     def __init__(
-        self, fields: Sequence[Column], needs: Needs, seconds: float, what: Callable[[], str], done: Callable[[], None]
+        self,
+        fields: Sequence[Column],
+        needs: CapabilityNeeds,
+        seconds: float,
+        what: Callable[[], str],
+        done: Callable[[], None],
     ) -> None:
         """For so long, 0 without end. what says how much there was, done writes what came of it."""
         super().__init__("watching", seconds, what)
@@ -52,7 +57,7 @@ class _Adding(Countdown):
         """Add rows."""
         for row in rows:
             read = (how[1](how[0](value)) if how else value for how, value in zip(self._texts, row, strict=True))
-            self._needs.take(Check(*read))
+            self._needs.take(CapabilityCheck(*read))
 
     def finish(self) -> str:
         """Write all that there is."""
@@ -69,7 +74,7 @@ class CapabilitySession(Session):
     def __init__(self, request: Request, write: Write, targets: Targets | None = None) -> None:
         """Of what request asks for, of targets, or else of a recording; write writes what comes of it."""
         super().__init__(request, (lambda: known_containers(targets)) if targets else None)
-        self._targets, self._write_needs, self._needs = targets, write, Needs()
+        self._targets, self._write_needs, self._needs = targets, write, CapabilityNeeds()
         self._older: set[str] = set()
         self._first_ns = self._last_ns = 0
 
@@ -103,15 +108,15 @@ class CapabilitySession(Session):
         seconds = max(self._last_ns - self._first_ns, 0) / 1e9 if self._first_ns else 0.0
         self._write_needs(self._needs.of(every, self._older, self._owners()), seconds)
 
-    def _owners(self) -> Mapping[Pod, str]:
+    def _owners(self) -> Mapping[PodKey, str]:
         """Whose the pods are, as far as agents tell it soon."""
-        found: dict[Pod, str] = {}
+        found: dict[PodKey, str] = {}
         for target in self._targets or ():
             try:
                 assert self._targets
                 for reply in list_containers(self._targets.reach(target), pb.ContainersRequest(), SOON_SECONDS):
                     found |= {
-                        Pod(each.container.namespace, each.container.pod): each.owner for each in reply.containers
+                        PodKey(each.container.namespace, each.container.pod): each.owner for each in reply.containers
                     }
             except GadgetError:
                 continue  # the stream itself says that the agent is gone

@@ -11,7 +11,7 @@ from gadget.errors import UsageError
 from kubectl_gadget.detect.commands import DetectCommand
 from kubectl_gadget.detect.given import given_rules
 from kubectl_gadget.detect.kept import AlertsCommand
-from kubectl_gadget.options import Duration
+from kubectl_gadget.options import DurationType
 from tests.unit.rules.test_rules import rule
 
 
@@ -39,7 +39,7 @@ def test_default_mistyped(tmp_path: Path) -> None:
 
 def test_days() -> None:
     """What happened in some days is asked for as such."""
-    assert Duration().convert("1d12h", None, None) == 129_600
+    assert DurationType().convert("1d12h", None, None) == 129_600
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class CatchingUp:
         self.names = names
 
     def catch_up(self, until_ns: int) -> None:
-        time.sleep(SECONDS)
+        time.sleep(SECONDS)  # the slowness that is tested
         self.names.known = self.names.learnt
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from gadget.kinds.times import rfc3339
 from gadget.rules.webhook import MOST_BYTES
-from tests.conftest import CLI, run_cli
+from tests.conftest import CLI, run_cli, wait_until
 
 RULES = """
 - rule: Secret read
@@ -154,12 +154,12 @@ def webhook(rules: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
                "--rule", "Secret read"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr and "judging" in process.stderr.readline()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+
+    def serves() -> bool:
         with socket.socket() as there:
-            if there.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.02)
+            return there.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(serves, "the receiver", 30)
     yield process, port
     process.kill()
     process.communicate()

@@ -161,7 +161,7 @@ def test_answers_late(keeps, capsys) -> None:
 
     def slowly() -> str:
         first.started.wait(5)
-        time.sleep(0.5)
+        time.sleep(0.5)  # the slowness that is tested: longer than late
         return late.reach()
 
     targets["node-b"] = slowly

@@ -11,7 +11,7 @@ from gadget import syscalls
 from kubectl_gadget.strace import Call, Captured
 from kubectl_gadget.traceloop.calls import DeliveredSignal, Sender, SentSignal, ThreadEnd
 from kubectl_gadget.why.facts import Facts
-from kubectl_gadget.why.history import History
+from kubectl_gadget.why.history import CallHistory
 
 MACHINE = "x86_64"
 _NUMBERS = {name: number for number, (name, _) in syscalls.errors().items()}
@@ -121,7 +121,7 @@ class Story:
     def facts(self, **more: Any) -> Facts:
         """All that is known."""
         started = {self.main: (self.began, self.began)}
-        history = History(
+        history = CallHistory(
             self.entries, started, complete=True, blocked=self.blocked, status=self.status, sent=self.sent
         )
         running = self.status is None

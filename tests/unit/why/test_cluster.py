@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from gadget.kube.api import api_server
-from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.kubeconfig import ClusterFlags, read_context
 from kubectl_gadget import cli
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import NoAgents
@@ -328,7 +328,7 @@ def test_many_at_once(why: Why) -> None:
         {"metadata": {"namespace": "shop", "name": "redis"}, "spec": {"clusterIPs": ["10.96.0.7"]}}
     ]
     why.server.asked = lambda path: time.sleep(0.6 if "events" in path else 0.2)
-    shared = ApiSide(api_server(read_context(Flags())), [], every_event=True)
+    shared = ApiSide(api_server(read_context(ClusterFlags())), [], every_event=True)
     history = Story().connects("10.96.0.7:6379").exits(1).facts().history
 
     def look(number: int) -> dict[str, str]:
