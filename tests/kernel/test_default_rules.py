@@ -40,7 +40,7 @@ TOOLS = ["cat", "chmod", "chroot", "cp", "head", "ip", "ln", "ls", "mkdir", "mou
          "su", "tail", "touch", "true", "umount", "unshare"]  # fmt: skip
 BY_PATH = "".join(f'{tool}() {{ /bin/{tool} "$@"; }}\n' for tool in TOOLS)
 #: Programs that do what their arguments say.
-SCRIPTS = ["/sbin/apk", "/usr/bin/app", "/usr/bin/apt-get", "/usr/bin/dpkg", "/usr/bin/nmap", "/usr/bin/pip3",
+SCRIPTS = ["/sbin/apk", "/usr/bin/app", "/usr/bin/apt-get", "/usr/bin/dpkg", "/usr/bin/make", "/usr/bin/nmap", "/usr/bin/pip3",
            "/usr/bin/python3", "/usr/bin/redis-server", "/usr/bin/xmrig", "/usr/sbin/logrotate", "/usr/sbin/nginx",
            "/usr/sbin/useradd", "/bin/tini"]  # fmt: skip
 SCRIPT = '#!/bin/sh\n. /tools\neval "$*"\n'
@@ -154,6 +154,7 @@ CASES = (
     Case("Program that the image does not have", "cp /bin/busybox /opt/new; /opt/new true", ("new true",), "/opt/old bpf map; cp /bin/busybox /opt/unused"),
     Case("Program that is in no file", "breaks memory", ("3",), "true"),
     Case("Program in a temporary folder", "/tmp/old bpf map", ("old bpf map",), "/opt/old bpf map"),
+    Case("Software is built in a running container", "make all", ("make /usr/bin/make all",), "ls /usr/bin/make; cat /usr/bin/make"),
     Case(INSTALLS, "apk add curl", ("apk /sbin/apk add curl",), "apk info; python3 -m pip list"),
     Case(INSTALLS, "pip3 install flask", ("pip3 /usr/bin/pip3 install flask",), "pip3 list; python3 -m http.server"),
 )  # fmt: skip
