@@ -44,25 +44,24 @@ def test_names() -> None:
 
 
 def test_hostile_names() -> None:
-    """A name that means more text than there is memory stays as it is, takes little time, and others have theirs."""
+    """A name that means more text than there is memory stays as it is, and takes little time."""
     assert demangle.demangled([bomb(3)], seconds=PATIENT)[bomb(3)].startswith("f(std::pair<int, int>, ")
-    bombs = [f"{bomb(at)}{'i' * at}" for at in range(20, 32)]
-    others = [f"_ZN4shop9cart{at:05}E" for at in range(5_000)]
     before = os.times()
-    found = demangle.demangled([*bombs, *others], seconds=PATIENT)
-    after = os.times()
-    assert after.children_user - before.children_user < 2 * demangle.SECONDS
-    assert all(found[name] == f"shop::cart{at:05}" for at, name in enumerate(others))
+    found = demangle.demangled([f"{bomb(at)}{'i' * at}" for at in range(20, 32)])
+    assert os.times().children_user - before.children_user < 2 * demangle.SECONDS
     assert all(len(each) <= demangle.LONGEST + 1 for each in found.values())
 
 
 def test_names_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container with names without end takes no other one's time: of both the first ones are asked for together."""
+    """A container with names without end takes no other one's time: of both the first ones are asked for together.
+
+    Names that may mean much text come after all others.
+    """
     asked: list[Sequence[str]] = []
     monkeypatch.setattr(demangle, "_ask", lambda command, names, until: asked.append(names) or [*names])
     own = [PRICE, bomb(3), bomb(9)]
     demangle.demangled([f"_ZN4flod{at:07}5priceEi" for at in range(20_000)], [bomb(at) for at in range(12, 32)], own)
-    assert PRICE in asked[0]
+    assert PRICE in asked[0] and not any(bomb(12) in each for each in asked[:-2])
     assert [*asked[-2]] == own[1:] and bomb(31) in asked[-1]
 
 
