@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
@@ -14,6 +15,9 @@ from kubectl_gadget.hubble.ring import FlowRing
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.session import FlowSession
 from kubectl_gadget.output import Output, all_fields
+from kubectl_gadget.stream.merge import TimedRow
+from kubectl_gadget.stream.session import AT_ONCE
+from kubectl_gadget.stream.streams import Message
 
 
 class RingOutput(Flows):
@@ -60,6 +64,16 @@ class ServedSession(FlowSession):
             if self._totals:
                 self._totals.lose(lost - self._lost)
             self._lost = lost
+
+    def _follow(self, messages: Iterable[Message], stop: Callable[[], None]) -> None:
+        """At the end clients are gone: what is still on its way then is left, as is what is held."""
+        wanted = takewhile(lambda _: self._output is None or not self._is_ending(), messages)
+        super()._follow(wanted, stop)
+
+    def _show(self, rows: list[TimedRow]) -> None:
+        for at in range(0, len(rows), AT_ONCE):
+            if not self._is_ending():
+                super()._show(rows[at : at + AT_ONCE])
 
     def _caught_up(self) -> None:
         self._tell_caught_up()

@@ -135,12 +135,14 @@ class Session:
         *,
         live: bool,
         targets: Collection[str] = (),
+        is_ending: Callable[[], bool] = bool,
     ) -> None:
         """Show messages until they end; stop is called when enough has been shown. live: they take their time.
 
-        nodes is how many are expected; targets are those whose standing run is read. GadgetError if nothing could be
-        traced, Incomplete under --strict.
+        nodes is how many are expected; targets are those whose standing run is read; is_ending tells whether the user
+        has asked for the end. GadgetError if nothing could be traced, Incomplete under --strict.
         """
+        self._is_ending = is_ending
         expect_batches()
         self._began = self._look_again = began = time.monotonic()
         if self._request.standing:
@@ -628,7 +630,7 @@ def stream(
         if request.record:
             messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
         session = make(request, None if request.standing else lambda: known_containers(targets))
-        session.run(messages, len(targets), streams.stop, live=True, targets=targets)
+        session.run(messages, len(targets), streams.stop, live=True, targets=targets, is_ending=streams.is_ending)
 
 
 def replay(recording: Recording, request: Request) -> None:

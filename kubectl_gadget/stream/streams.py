@@ -155,6 +155,10 @@ class Streams:
         with suppress(queue.Full):  # then its reader is busy, and looks soon
             self._queue.put_nowait(("", None, 0))
 
+    def is_ending(self) -> bool:
+        """Whether the end was asked for."""
+        return self._stop.is_set()
+
     def _begin(self, target: str, reach: Callable[[], str]) -> None:
         self._running.add(target)
         self._begun.discard(target)

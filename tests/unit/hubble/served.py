@@ -43,6 +43,11 @@ class FlowAgent(WholeAgent):
             reply.caught_up = reply.WhichOneof("what") == "batch" and not reply.batch.sections
             yield reply
 
+    @property
+    def waiting(self) -> int:
+        """How many batches have not been sent."""
+        return self._batches.qsize()
+
     def more(self, times: int = 1, lost: int = 0) -> None:
         """Send the flows again, so many times."""
         losses = [pb.Loss(reason="ring full", cgroup_id=11, count=lost)] if lost else []

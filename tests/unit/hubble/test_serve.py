@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from socket import create_server
+from threading import Event, Thread
 from typing import cast
 
 import grpc
@@ -193,3 +195,25 @@ def test_address_in_use(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, f"error: --listen {address}: address already in use\n")
     done = run_cli("hubble", "serve", "--agent", f"unix://{tmp_path}/none", "--listen", "localhost")
     assert (done.returncode, done.stderr.startswith("error: --listen localhost: want HOST:PORT")) == (2, True)
+
+
+def test_end_in_a_flood(served: Served) -> None:
+    """Ctrl-C ends hubble serve in order though flows come faster than it takes them, from an agent that goes on."""
+    served.agent.deaf = True
+    over = Event()
+
+    def flood() -> None:
+        while not over.wait(0.001):
+            served.agent.more(100 - served.agent.waiting)
+
+    thread = Thread(target=flood)
+    thread.start()
+    try:
+        wait_until(lambda: len(served.flows()) > 1000, "flows")
+        served.cli.process.send_signal(signal.SIGINT)
+        _, said = served.cli.process.communicate(timeout=20)
+    finally:
+        over.set()
+        thread.join()
+    assert served.cli.process.returncode == 0, said
+    assert " from 1 node, " in said
