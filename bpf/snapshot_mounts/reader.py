@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -32,13 +33,15 @@ class Reader:
     def __init__(self, mount: Path, proc: Path) -> None:
         """Of containers below mount, whose processes are in proc."""
         self._mount, self._proc = mount, proc
-        self._of_node: set[bytes] = set()
+        #: the devices of what the node has mounted; None if that is not known
+        self._of_node: set[bytes] | None = None
 
     def read(self, containers: Sequence[Cgroup]) -> Iterator[Reading]:
         """Each mount of each container."""
-        with suppress(OSError):  # else the agent may not see the first process
+        self._of_node = None
+        with suppress(OSError):  # the agent may not see the first process
             lines = (self._proc / "1/mountinfo").read_bytes().split(b"\n")
-            self._of_node = {line.split(b" ")[2] for line in lines if parse(line)}
+            self._of_node = {_device(line) for line in lines if parse(line)}
         for each in containers:
             yield Reading(each.id, {})
             with suppress(OSError):  # it has just ended
@@ -56,10 +59,12 @@ class Reader:
                     os.close(fd)
                 *lines, _ = data.split(b"\n")  # alone: the kernel escapes no other end of a line
                 cut = len(data) >= MOST_BYTES
-                for line in lines[:MOST_MOUNTS]:
-                    if values := parse(line):
-                        runtime = is_of_runtime(values, of_node=line.split(b" ")[2] in self._of_node)
-                        yield Reading(cgroup.id, {**values, "pid": process.pid, "runtime": runtime})
+                found = [(values, _device(line)) for line in lines[:MOST_MOUNTS] if (values := parse(line))]
+                over = Counter(values["target"] for values, _ in found)
+                for values, device in found:
+                    of_node = self._of_node is None or device in self._of_node
+                    runtime = over[values["target"]] == 1 and is_of_runtime(values, of_node=of_node)
+                    yield Reading(cgroup.id, {**values, "pid": process.pid, "runtime": runtime})
                 if lost := len(lines[MOST_MOUNTS:]) or cut:
                     yield Reading(cgroup.id, {}, int(lost))
 
@@ -84,21 +89,27 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 
 def is_of_runtime(values: Mapping[str, Any], *, of_node: bool) -> bool:
-    """Whether runtimes mount it in every container. of_node: the node has its file system mounted, too."""
+    """Whether runtimes mount it in every container. of_node: the node has its file system mounted, or may have."""
     kind, target, root, options = (bytes(values[name]) for name in ("type", "target", "root", "options"))
+    is_own, is_read_only = not of_node and root == b"/", b"ro" in options.split(b",")
     match kind:
         case b"proc" | b"sysfs":
             return not of_node and (target + b"/").startswith(_FOLDERS[kind])
-        case b"cgroup" | b"cgroup2":
-            return (target + b"/").startswith(b"/sys/fs/cgroup/")
+        case b"cgroup" | b"cgroup2":  # all have one; its root, to be written to, is the node's
+            return (target + b"/").startswith(b"/sys/fs/cgroup/") and (is_read_only or root.strip(b"/.") != b"")
         case b"mqueue" | b"devpts":
-            return target in (b"/dev/mqueue", b"/dev/pts", b"/dev/console")
+            return not of_node and target in (b"/dev/mqueue", b"/dev/pts", b"/dev/console")
         case b"tmpfs" | b"devtmpfs":
-            is_masked = root == b"/null" or b"ro" in options.split(b",")
             is_device = target == b"/dev" + root and root in _DEVICES
-            is_hiding = target.startswith((b"/proc/", b"/sys/"))
-            return is_device or (is_hiding and is_masked) or (target, values["source"]) in _OWN
+            is_hiding = target.startswith((b"/proc/", b"/sys/")) and (root == b"/null" or (is_own and is_read_only))
+            is_shared = target == b"/dev/shm" and root == b"/"  # by the containers of a pod
+            return is_device or is_hiding or ((is_own or is_shared) and (target, values["source"]) in _OWN)
     return False
+
+
+def _device(line: bytes) -> bytes:
+    """Major and minor number of a file system."""
+    return line.split(b" ", 3)[2]
 
 
 def _propagation(tags: Sequence[bytes]) -> str:

@@ -80,5 +80,53 @@ def test_what_runtimes_mount(mount: str, of_runtime: bool) -> None:
     """What every container has from its runtime is told from volumes and from what is of the node, wherever it is."""
     values = parse(f"36 35 0:17 {mount}".encode())
     assert values and is_of_runtime(values, of_node=False) == of_runtime
-    if values["type"] in (b"proc", b"sysfs"):
-        assert not is_of_runtime(values, of_node=True)
+
+
+@pytest.mark.parametrize(
+    ("mount", "of_runtime"),
+    [
+        ("/null /proc/keys rw - devtmpfs udev rw", True),
+        ("/zero /dev/zero rw - devtmpfs udev rw", True),
+        ("/ /dev/shm rw - tmpfs shm rw", True),  # the node has that of each pod
+        ("/ /sys/fs/cgroup ro - cgroup2 cgroup rw", True),
+        ("/kubepods/pod7/app /sys/fs/cgroup rw - cgroup2 cgroup rw", True),
+        ("/ /sys/fs/cgroup rw - cgroup2 cgroup rw", False),
+        ("/../../.. /sys/fs/cgroup rw - cgroup2 cgroup rw", False),
+        ("/ /proc rw - proc proc rw", False),
+        ("/sys /proc/sys ro - proc proc rw", False),
+        ("/ /sys ro - sysfs sysfs rw", False),
+        ("/ /dev/pts rw - devpts devpts rw", False),
+        ("/3 /dev/console rw - devpts devpts rw", False),
+        ("/containerd /sys/firmware ro - tmpfs tmpfs rw", False),  # with the runtime's socket
+        ("/ /proc/acpi ro - tmpfs tmpfs rw", False),
+        ("/ /sys/firmware ro - devtmpfs udev rw", False),  # with the node's disks
+        ("/ /dev rw - tmpfs tmpfs rw", False),
+    ],
+)
+def test_mounts_of_the_node(mount: str, of_runtime: bool) -> None:
+    """A part of the node that a pod has mounted is not left out, though it is named and placed as runtimes do."""
+    values = parse(f"36 35 0:17 {mount}".encode())
+    assert values and is_of_runtime(values, of_node=True) == of_runtime
+
+
+@pytest.mark.parametrize(
+    ("of_node", "shown"),
+    [
+        (b"1 0 0:9 / / rw - ext4 /dev/sda rw\n", [b"/sys", b"/sys"]),
+        (b"1 0 0:9 / / rw - ext4 /dev/sda rw\n2 1 0:1 / /proc rw - proc proc rw\n", [b"/proc", b"/sys", b"/sys"]),
+        (None, [b"/proc", b"/sys", b"/sys"]),
+    ],
+)
+def test_mounts_that_look_like_those_of_runtimes(tmp_path: Path, of_node: bytes | None, shown: list[bytes]) -> None:
+    """A mount over one of the runtime's is shown, and so are all that may be the node's."""
+    cgroup, process, first = tmp_path / "cgroup/pod", tmp_path / "proc/17", tmp_path / "proc/1"
+    for folder in (cgroup, process, first):
+        folder.mkdir(parents=True)
+    (cgroup / "cgroup.procs").write_text("17\n")
+    (process / "stat").write_text(f"17 (app) S 1 {' '.join('0' * 30)}")
+    lines = ["1 2 0:1 / /proc rw - proc proc rw", *(f"{at} 1 0:{at} / /sys ro - sysfs sysfs ro" for at in (3, 4))]
+    (process / "mountinfo").write_text("".join(f"{line}\n" for line in lines))
+    if of_node is not None:
+        (first / "mountinfo").write_bytes(of_node)
+    found = Reader(tmp_path / "cgroup", tmp_path / "proc").read([Cgroup(7, None, 0, "/pod")])
+    assert [each.values["target"] for each in found if each.values and not each.values["runtime"]] == shown
