@@ -19,7 +19,8 @@ from agent.selection import Selection
 from gadget.kinds import CONTAINER
 
 #: How long events of a pod wait for its labels, if those are asked for, and how much may wait. Whatever waits
-#: longer is sent and counted: a pod is never left out because we did not know it.
+#: longer is sent and counted, and so is what waits longest if more comes: a pod is never left out because we did not
+#: know it, and its events stay in their order.
 HELD_SECONDS = 2.0
 HELD_BYTES = 8 << 20
 #: How many containers have a count of missed events each. Further containers have one count together.
@@ -38,9 +39,9 @@ class Held(NamedTuple):
 class Choosing:
     """What becomes of each row, by the container that it is of."""
 
-    def __init__(self, source: Source, tracker: Tracker, selection: Selection) -> None:
+    def __init__(self, source: Source, tracker: Tracker, selection: Selection, held_bytes: int = HELD_BYTES) -> None:
         """Choose from source by selection, asking tracker; tells source's programs what is decided."""
-        self._source, self._tracker, self._selection = source, tracker, selection
+        self._source, self._tracker, self._selection, self._held_bytes = source, tracker, selection, held_bytes
         schema = source.gadget.schema
         self._dtype, self._text_offset = schema.dtype(schema.text_offset), schema.text_offset
         self._has_text = "text_length" in (self._dtype.names or ())
@@ -213,10 +214,13 @@ class Choosing:
                     self._decided[root] = before
 
     def _hold(self, rows: Rows) -> None:
-        if sum(held.rows.nbytes for held in self._held) + rows.nbytes > HELD_BYTES:
-            self._held.insert(0, Held(0.0, rows))  # sent with the next batch: shown rather than left out
-        else:
-            self._held.append(Held(time.monotonic() + HELD_SECONDS, rows))
+        self._held.append(Held(time.monotonic() + HELD_SECONDS, rows))
+        size = sum(held.rows.nbytes for held in self._held)
+        for at, held in enumerate(self._held):
+            if size <= self._held_bytes:
+                return
+            self._held[at] = Held(0.0, held.rows)  # sent with the next batch: shown rather than left out
+            size -= held.rows.nbytes
 
     def _release(self, *, everything: bool) -> list[Rows]:
         """The held rows that are chosen by now, or have waited long enough."""

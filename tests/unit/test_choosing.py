@@ -15,6 +15,7 @@ from agent.run.events import Events
 from agent.run.source import LOSSES
 from agent.selection import Selection
 from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
 
 GADGET = catalog.find("sigsnoop")
 SIZE = GADGET.schema.text_offset
@@ -102,3 +103,12 @@ def test_lost() -> None:
     source = Source({SHOP: 2, HOST: 7, WEB: 3})
     choosing = Choosing(cast(Events, source), cast(Tracker, Knows()), Selection(namespaces=["shop"]))
     assert [(loss.cgroup_id, loss.count) for loss in choosing.losses()] == [(SHOP, 2), (0, 10)]
+
+
+def test_more_than_may_wait() -> None:
+    """Of a pod that makes more events than may wait for its labels they are shown in their order all the same."""
+    parts = [rows([(SHOP, HOST)] * count) for count in (5, 3, 2)]
+    selection, room = Selection.of(pb.Selection(labels="app=cart")), parts[0].nbytes
+    choosing = Choosing(cast(Events, Source()), cast(Tracker, Knows()), selection, held_bytes=room)
+    found = [*choosing([parts[0]]), *choosing([parts[1]]), *choosing([parts[2]]), *choosing([]), *choosing.release()]
+    assert [len(each) for each in found] == [5, 3, 2] and choosing.undecided == 10
