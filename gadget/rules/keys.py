@@ -19,9 +19,10 @@ Places = npt.NDArray[np.intp]
 MOST_WORDS = 48
 #: Rows that there is room for at first; slots for each; and how many slots are looked at for a sum.
 _ROWS, _SLOTS, _LOOKS = 1024, 4, 8
+_LEAST = _ROWS * (8 + 8 + 4 * _SLOTS)
 #: Keys that are compared at a time, so that memory does not grow with a batch.
 _AT_ONCE = 1024
-#: The first word of a key that no event has.
+#: The first word of a key that no event has; a recording that somebody made up may.
 _NONE = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
@@ -40,7 +41,7 @@ class Keys:
         self._others: dict[bytes, int] = {}  # ids of what no sum leads to
 
     def ids(self, keys: Words, make: Callable[[int], int]) -> Ids:
-        """The ids of rows by their keys, in whose first words not all bits are set. make gives the id of a new row."""
+        """The ids of rows by their keys. make gives the id of a new row."""
         if keys.shape[1] <= MOST_WORDS:
             return self._ids(keys, make)
         is_long, ids = keys[:, MOST_WORDS:].any(axis=1), np.empty(len(keys), np.uint32)
@@ -49,6 +50,11 @@ class Keys:
         for _ in self._look_for(keys, long, make, ids):
             pass  # it stays among the others
         return ids
+
+    @property
+    def size(self) -> int:
+        """The bytes that keys take beyond those that there is room for at first: each as much as the longest."""
+        return sum(each.nbytes for each in (self._keys, self._sums, self._slots)) - _LEAST
 
     def forget(self, number: int) -> None:
         """Forget the key of the row of an id."""
@@ -63,9 +69,10 @@ class Keys:
         rows = self._rows(sums)
         ids, rest = rows - np.uint32(1), list[Places]()
         for at in range(0, len(keys), _AT_ONCE):
-            found = self._keys.take(rows[at : at + _AT_ONCE], axis=0) == keys[at : at + _AT_ONCE]
-            if not found.all():
-                rest.append(at + np.flatnonzero(~found.all(axis=1)))
+            led_to = rows[at : at + _AT_ONCE]
+            found = self._keys.take(led_to, axis=0) == keys[at : at + _AT_ONCE]
+            if not (found.all() and led_to.all()):
+                rest.append(at + np.flatnonzero(~found.all(axis=1) | (led_to == 0)))
         if rest:
             new = list[int]()
             try:

@@ -265,7 +265,8 @@ class Judge:
     # events
 
     def _make_room(self) -> None:
-        longest, size = max(len(table.rows) for table in self._tables), sum(table.size for table in self._tables)
+        longest = max(len(table.rows) for table in self._tables)
+        size = sum(each.size for each in (*self._tables, *self._keys))
         if longest > self._most_rows or size > self._most_bytes:
             self._clear()
 

@@ -43,7 +43,7 @@ CHECKS, LEVELS = 100_000, 400
 #: Characters of all conditions with their lists written out. Falco's have 83,126.
 LENGTH = 8 << 20
 ITEMS = 1_000_000
-#: Patterns of all rules with macros written out: each takes up to some 100 KiB..
+#: Patterns of all rules with macros written out: each takes up to some 100 KiB.
 PATTERNS = 1000
 _PATTERNS = ("regex", "glob", "iglob")
 #: A rule that runs on more types of events is told of: it costs something for nearly each.

@@ -110,3 +110,20 @@ def test_failure() -> None:
     keys.forget(0)
     made.append(9)
     assert keys.ids(batch, make).tolist() == [3, 1, 4]
+
+
+def test_room() -> None:
+    """What keys take is known, so that it can be bounded: one long key makes room for as much in each row."""
+    keys, (make, _) = Keys(), maker()
+    short = [b"%d" % at for at in range(1_500)]
+    keys.ids(words(*short, width=1), make)
+    few = keys.size
+    keys.ids(words(b"x" * 8 * MOST_WORDS, width=MOST_WORDS), make)
+    assert keys.size - few == len(keys._keys) * 8 * (MOST_WORDS - 1)
+    keys.clear()
+    assert keys.size == 0
+
+
+def test_made_up_rows() -> None:
+    """A row of a recording that somebody made up, with all bits of a number set, is one like others."""
+    like_a_dict(Keys(), [[b"\xff" * 8, b"a"], [b"\xff" * 16, b"\xff" * 8]], [1, 2])
