@@ -51,10 +51,12 @@ def test_nothing_is_loaded_for_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> N
     threads = [threading.Thread(target=run, args=item) for item in contexts.items()]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(begun) == server.BEGINNINGS, "as many as begin at once")
-    for name in few:
-        contexts[name].is_there = name in begun
-    go_on.set()
+    try:
+        wait_until(lambda: len(begun) == server.BEGINNINGS, "as many as begin at once")
+        for name in few:
+            contexts[name].is_there = name in begun
+    finally:
+        go_on.set()
     for thread in threads:
         thread.join()
     assert len(begun) == server.BEGINNINGS
