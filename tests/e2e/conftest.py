@@ -18,8 +18,10 @@ BUSYBOX = os.environ.get("E2E_BUSYBOX", "localhost/busybox:e2e")
 OWN_CLUSTER = "E2E_CONTROL" in os.environ
 
 
-def tell_api_server(*what: bytes) -> None:
-    """Have our own cluster's API server ended (`-`) or started again (`+`), in this order; returns at once."""
+def tell_cluster(*what: bytes) -> None:
+    """Have our own cluster's API server ended (`-`) or started again (`+`), a node join (`>`) or break (`<`), in this
+    order; returns at once.
+    """
     os.write(int(os.environ["E2E_CONTROL"]), b"".join(what))
 
 

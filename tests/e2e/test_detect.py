@@ -22,7 +22,7 @@ from tests.e2e.conftest import (
     gadget,
     nodes,
     objects,
-    tell_api_server,
+    tell_cluster,
 )
 
 OWN_PLACE = "gadget-of-rules"
@@ -119,7 +119,7 @@ def test_audit(make_namespace: Callable[[str], Namespace]) -> None:
     """With what deploy --k8s-audit wrote the API server tells of what is done by it: an exec into a pod is an alert."""
     shop = make_namespace("audited")
     shop.pod("cart-0", nodes()[0])
-    tell_api_server(b"-", b"+")  # started with those files
+    tell_cluster(b"-", b"+")  # started with those files
 
     def alerts() -> list[dict[str, Any]]:
         go_in = ["kubectl", "exec", "--namespace=audited", "cart-0", "--", "/bin/true"]

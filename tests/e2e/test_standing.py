@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_until
-from tests.e2e.conftest import Namespace, gadget, kubectl, nodes
+from tests.e2e.conftest import OWN_CLUSTER, Namespace, gadget, kubectl, nodes, tell_cluster
 from tests.e2e.test_stream import EXECS, LOOP, agent_of
 
 pytestmark = pytest.mark.usefixtures("deployed")
@@ -81,3 +81,26 @@ def test_new_node(make_namespace: Callable[[str], Namespace]) -> None:
         wait_until(lambda: seen()[0][node] == EXECS, "all of it")
     finally:
         gadget("delete", "execs")
+
+
+@pytest.mark.skipif(not OWN_CLUSTER, reason="only our own cluster may get a node more")
+def test_node_joins(make_namespace: Callable[[str], Namespace]) -> None:
+    """A node that joins my cluster while a run stands has the run too, with counts as exact as those of the others. When it
+    breaks, the others go on.
+    """
+    shop, before = make_namespace("joins"), nodes()
+    done = gadget("execsnoop", "-n", "joins", "--detach", "--name", "execs")
+    assert done.returncode == 0 and set(runs()) == set(before), done.stderr
+    tell_cluster(b">")
+    try:
+        wait_until(lambda: len(runs()) > len(before) and not any(row["problem"] for row in runs().values()), "it", 240)
+        (new,) = set(nodes()) - set(before)
+        pods = {node: shop.pod(f"cart-{index}", node) for index, node in enumerate(nodes())}
+        for pod in pods.values():
+            shop.run(pod, "sh", "-c", LOOP)
+        wait_until(lambda: seen()[0] == dict.fromkeys(pods, EXECS), "all of it", 60)
+        assert runs()[new]["kept"] >= EXECS
+    finally:
+        tell_cluster(b"<")
+        wait_until(lambda: nodes() == before and set(runs()) == set(before), "its end", 120)
+    assert seen()[0] == dict.fromkeys(before, EXECS)

@@ -17,7 +17,7 @@ from tests.e2e.conftest import (
     kubectl,
     nodes,
     objects,
-    tell_api_server,
+    tell_cluster,
     wait_for_nodes,
 )
 
@@ -132,9 +132,9 @@ def test_api_server_away(make_namespace: Callable[[str], Namespace], start_strea
     stream = start_stream("execsnoop", "--namespace", "away")
     wait_for_nodes(stream, pods)
     began = time.time()
-    tell_api_server(b"-")
+    tell_cluster(b"-")
     time.sleep(30)
-    tell_api_server(b"+")
+    tell_cluster(b"+")
     wait_until(kubectl_answers, "the API server", 60)
     back = time.time()
 

@@ -105,9 +105,13 @@ def run_in_cluster(binaries: Path, command: list[str]) -> int:
 
 
 def _do_as_asked(asked: int, control_plane: ControlPlane) -> None:
-    """End the API server for each `-` that the command writes, start it again for each `+`, one after the other."""
+    """End the API server for each `-` that the command writes, start it again for each `+`, have a node join for each `>`
+    and break for each `<`, one after the other.
+    """
+    plane = control_plane
+    deeds = {b"-": plane.stop_api_server, b"+": plane.start_api_server, b">": plane.add_node, b"<": plane.remove_node}
     while what := os.read(asked, 1):
-        (control_plane.stop_api_server if what == b"-" else control_plane.start_api_server)()
+        deeds[what]()
 
 
 def unmount_all(place: Path) -> None:

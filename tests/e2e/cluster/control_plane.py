@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 BRIDGE = "192.168.77.1"
-NODES = {"node-a": "192.168.77.11", "node-b": "192.168.77.12"}
+NODES = {"node-a": "192.168.77.11", "node-b": "192.168.77.12", "node-c": "192.168.77.13"}
+#: The last one joins, and breaks, when a test says so.
+*FIRST, LATER = NODES
 SERVICES = "10.96.0.0/16"
 HERE = Path(__file__).parent
 START_SECONDS = 90.0
@@ -25,6 +31,15 @@ def run(*command: str | Path) -> str:
     """Run a command, and give what it prints."""
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
+
+
+def _processes_of(node: str) -> set[int]:
+    """Those of its own, which are in its network, and those of its pods."""
+    pids = {int(pid) for pid in run("ip", "netns", "pids", node).split()}
+    for procs in Path("/sys/fs/cgroup").glob(f"**/gadget-e2e/{node}/**/cgroup.procs"):
+        with suppress(OSError):  # the cgroup of a pod that has just ended
+            pids |= {int(pid) for pid in procs.read_text().split()}
+    return pids
 
 
 def etcd(data: Path, port: int) -> list[str]:
@@ -53,7 +68,7 @@ def api_server(binaries: Path, pki: Path, port: int, etcd_port: int) -> list[str
 
 
 class ControlPlane:
-    """Starts everything, and ends nothing: that is for the namespace's end."""
+    """Starts everything. To end it is for the namespace's end."""
 
     def __init__(self, folder: Path, binaries: Path) -> None:
         """Run binaries with files in folder."""
@@ -68,12 +83,9 @@ class ControlPlane:
         if keys.returncode:
             raise RuntimeError(keys.stderr)
         self._start_servers()
-        for node, address in NODES.items():
-            self._start(
-                node, "nsenter", f"--net=/run/netns/{node}", "unshare", "--mount", "--propagation", "private",
-                HERE / "node.sh", node, address, pod_range(node), self._binaries, self._folder,
-            )  # fmt: skip
-        for node in NODES:
+        for node in FIRST:
+            self._start_node(node)
+        for node in FIRST:
             self._wait(node, lambda node=node: self._is_ready(node), f"{node}-kubelet")
         self._wait("default service account", lambda: bool(self.kubectl("get", "serviceaccount", "default")))
 
@@ -82,25 +94,49 @@ class ControlPlane:
         command = [self._binaries / "kubectl", "--kubeconfig", self._folder / "admin.kubeconfig", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
+    def add_node(self) -> None:
+        """Have the last node join."""
+        self._start_node(LATER)
+
+    def remove_node(self) -> None:
+        """End the last node, as a machine that breaks, and have the cluster forget it."""
+        deadline = time.monotonic() + START_SECONDS
+        while (pids := _processes_of(LATER)) and time.monotonic() < deadline:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+        self.kubectl("delete", "node", LATER)
+        of_node = f"--field-selector=spec.nodeName={LATER}"
+        self.kubectl("delete", "pods", "--all-namespaces", of_node, "--force", "--grace-period=0")
+        run("ip", "netns", "delete", LATER)  # and with it its link
+        run("ip", "route", "delete", pod_range(LATER))
+        shutil.rmtree(self._folder / LATER)
+
     def _make_network(self) -> None:
         run("ip", "link", "set", "lo", "up")
         run("ip", "link", "add", "nodes", "type", "bridge")
         run("ip", "address", "add", f"{BRIDGE}/24", "dev", "nodes")
         run("ip", "link", "set", "nodes", "up")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        for node, address in NODES.items():
-            run("ip", "netns", "add", node)
-            run("ip", "link", "add", node, "type", "veth", "peer", "name", "eth0", "netns", node)
-            run("ip", "link", "set", node, "master", "nodes", "up")
-            run("ip", "-n", node, "link", "set", "lo", "up")
-            run("ip", "-n", node, "address", "add", f"{address}/24", "dev", "eth0")
-            run("ip", "-n", node, "link", "set", "eth0", "up")
-            run("ip", "-n", node, "route", "add", "default", "via", BRIDGE)
-            run("ip", "route", "add", pod_range(node), "via", address)
-            run("nsenter", f"--net=/run/netns/{node}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        run(
-            "ip", "route", "add", SERVICES, "via", next(iter(NODES.values()))
-        )  # its kube-proxy does it for this machine
+        # the kube-proxy of the first node does it for this machine
+        run("ip", "route", "add", SERVICES, "via", NODES[FIRST[0]])
+
+    def _start_node(self, node: str) -> None:
+        address = NODES[node]
+        run("ip", "netns", "add", node)
+        run("ip", "link", "add", node, "type", "veth", "peer", "name", "eth0", "netns", node)
+        run("ip", "link", "set", node, "master", "nodes", "up")
+        run("ip", "-n", node, "link", "set", "lo", "up")
+        run("ip", "-n", node, "address", "add", f"{address}/24", "dev", "eth0")
+        run("ip", "-n", node, "link", "set", "eth0", "up")
+        run("ip", "-n", node, "route", "add", "default", "via", BRIDGE)
+        run("ip", "route", "add", pod_range(node), "via", address)
+        run("nsenter", f"--net=/run/netns/{node}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self._start(
+            node, "nsenter", f"--net=/run/netns/{node}", "unshare", "--mount", "--propagation", "private",
+            HERE / "node.sh", node, address, pod_range(node), self._binaries, self._folder,
+        )  # fmt: skip
 
     def _start(self, name: str, *command: str | Path) -> None:
         with (self._folder / "logs" / f"{name}.log").open("wb") as log:
