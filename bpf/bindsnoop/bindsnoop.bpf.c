@@ -25,8 +25,9 @@ PARAM(bool, failed, false, "only binds that failed");
 
 SOCKET_CALL(BIND);
 
-#define MOST_HELD 16384 /* keys, two for each address: some 2 MiB; of more the oldest are not known any more */
-#define MOST_OWN  4096  /* of one container, so that it does not push out what others have */
+#define MOST_HELD    16384 /* keys, two for each address: some 2 MiB; of more the oldest are not known any more */
+#define MOST_OWN     4096  /* of one container, so that it does not push out what others have */
+#define MOST_AT_ONCE 16    /* of one container that are noted at the same time */
 
 /* An address that a socket has; or, with any, the last one that a socket has got at a port. */
 struct address {
@@ -54,7 +55,7 @@ struct {
 	__type(value, struct holder);
 } holders SEC(".maps");
 
-/* The keys of each container, by the order in which it got them: a new one takes the place of its oldest. */
+/* The keys of each container, by the order in which it got them. */
 struct own_key {
 	__u64 container, at;
 };
@@ -88,24 +89,37 @@ static __always_inline struct address address_of(const struct sock *sk)
 	return address;
 }
 
-/* Forget the oldest key of a container that has MOST_OWN, for a new one. */
-static __always_inline void make_room(const struct address *address, __u64 container)
+/* Note a new key of a container, and forget its oldest if it has MOST_OWN. False if too many are noted at once.
+ *
+ * Each number is taken once: nothing takes the place of an entry that is there. Linux 5.10 has no atomics that return a
+ * value. */
+static __always_inline bool make_room(const struct address *address, __u64 container)
 {
 	struct own_key key = {.container = container};
 	__u64 none = 0, *count;
 	struct address *oldest;
 	struct holder *held;
+	bool taken = false;
 
 	bpf_map_update_elem(&counts, &container, &none, BPF_NOEXIST);
 	count = bpf_map_lookup_elem(&counts, &container);
 	if (!count)
-		return;
-	key.at = __sync_fetch_and_add(count, 1) % MOST_OWN;
+		return false;
+	key.at = *(volatile __u64 *)count;
+	for (int tries = 0; tries < MOST_AT_ONCE && !taken; tries++, key.at++)
+		taken = !bpf_map_update_elem(&own_keys, &key, address, BPF_NOEXIST);
+	__sync_fetch_and_add(count, 1);
+	if (!taken)
+		return false;
+	key.at -= MOST_OWN + 1;
 	oldest = bpf_map_lookup_elem(&own_keys, &key);
-	held = oldest ? bpf_map_lookup_elem(&holders, oldest) : NULL;
+	if (!oldest)
+		return true;
+	held = bpf_map_lookup_elem(&holders, oldest);
 	if (held && held->container == container)
 		bpf_map_delete_elem(&holders, oldest);
-	bpf_map_update_elem(&own_keys, &key, address, BPF_ANY);
+	bpf_map_delete_elem(&own_keys, &key);
+	return true;
 }
 
 static __always_inline void keep(const struct address *address, const struct holder *holder, __u64 flags)
@@ -114,9 +128,8 @@ static __always_inline void keep(const struct address *address, const struct hol
 
 	if (known && flags == BPF_NOEXIST)
 		return;
-	if (!known || known->container != holder->container)
-		make_room(address, holder->container);
-	bpf_map_update_elem(&holders, address, holder, flags);
+	if ((known && known->container == holder->container) || make_room(address, holder->container))
+		bpf_map_update_elem(&holders, address, holder, flags);
 }
 
 /* Remember who has a socket's address. */
