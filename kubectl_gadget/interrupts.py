@@ -20,8 +20,10 @@ HEARD_SECONDS = 0.5
 INTERRUPTED = 130
 #: What is no number of a signal.
 _SOON = b"\0"
+_ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _pipe: int | None = None
 _in_order = False
+_heard = threading.Event()
 
 
 def watch() -> None:
@@ -48,6 +50,11 @@ def set_in_order(in_order: bool) -> None:
     _in_order = in_order
 
 
+def was_heard() -> bool:
+    """Whether the command has been asked to end, as by Ctrl-C."""
+    return _heard.is_set()
+
+
 def end_soon() -> None:
     """End the process if it has not ended in a moment. For a signal handler, too."""
     if _pipe is not None:
@@ -62,6 +69,8 @@ def end_at_once(*_: Any) -> None:
 
 def _hear(heard: int) -> None:
     while numbers := os.read(heard, 64):
+        if not _ENDS.isdisjoint(numbers):
+            _heard.set()
         if _SOON in numbers or (signal.SIGINT in numbers and not _in_order):
             time.sleep(HEARD_SECONDS)
             os._exit(INTERRUPTED)

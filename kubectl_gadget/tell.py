@@ -27,15 +27,24 @@ def tell(text: str) -> None:
 
 def write_line(text: str, colour: str = "") -> None:
     """Write a line to standard output, in a colour if that takes any."""
+    click.echo(line_of(text, colour), nl=False, color=True)
+
+
+def line_of(text: str, colour: str = "") -> str:
+    """A line for standard output, in a colour if that takes any."""
     line = escape(text)
-    coloured = bool(colour) and terminal.has_colours()
-    click.echo(f"{colour}{line}{terminal.PLAIN}" if coloured else line, color=coloured)
+    return f"{colour}{line}{terminal.PLAIN}\n" if colour and terminal.has_colours() else f"{line}\n"
 
 
 def write_json(line: str) -> None:
-    """Write a line of JSON to standard output; what would move a cursor as JSON's own escapes, which say the same."""
+    """Write a line of JSON to standard output."""
+    click.echo(json_of(line), nl=False)
+
+
+def json_of(line: str) -> str:
+    """A line of JSON for standard output; what would move a cursor as JSON's own escapes, which say the same."""
     safe = line if line.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in line)
-    click.echo(safe)
+    return f"{safe}\n"
 
 
 def _escaped(character: str) -> str:

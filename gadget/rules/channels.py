@@ -170,6 +170,10 @@ class Channels:
         """drain: how many seconds they have at the end for what waits."""
         self._channels, self._drain = list(channels), drain
 
+    def patience(self, *, endless: bool) -> float:
+        """How long they can wait for what shows alerts beside them: of what has an end nothing is late."""
+        return 0.0 if endless else self._drain if self._channels else float("inf")
+
     def put(self, alert: Alert) -> None:
         """Queue an alert in every channel."""
         for channel in self._channels:
@@ -320,7 +324,9 @@ class _Program:
             self.close()
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, bufsize=0)
         assert self._process.stdin
-        self._process.stdin.write(line)
+        rest = memoryview(line)
+        while rest:  # a signal cuts a write short
+            rest = rest[self._process.stdin.write(rest) :]
 
     def close(self) -> None:
         if self._process:

@@ -482,7 +482,10 @@ def _bounded(places: list[int], counts: list[int], cgroup: Callable[[int], int])
 
 
 def _missing(asked: Iterable[str], call: Call) -> tuple[str, ...]:
-    """Which fields of a rule were missing as the process, or its container's image, names or labels, is not known."""
+    """Which fields of a rule were missing.
+
+    The process, an ancestor, or the container's image, names or labels is not known.
+    """
     get = call.process.get
     container = get("container.id")
     doubtful: tuple[str, ...] = () if call.process.process.is_known else ("proc.",)
@@ -493,4 +496,5 @@ def _missing(asked: Iterable[str], call: Call) -> tuple[str, ...]:
         if get("k8s.pod.uid") is not None:
             doubtful += () if get("k8s.pod.name") else ("container.name", "k8s.ns.", "k8s.pod.name")
             doubtful += () if get("k8s.pod.labels") is not None else (LABEL,)
-    return tuple(sorted(name for name in asked if name.startswith(doubtful) and get(name) is None))
+    lacks = call.process.lacks
+    return tuple(sorted(name for name in asked if lacks(name) or (name.startswith(doubtful) and get(name) is None)))

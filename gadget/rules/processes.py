@@ -299,6 +299,16 @@ class ProcessRow:
             return "host" if key in ("container.id", "container.name") else None
         return container.get(key)
 
+    def lacks(self, key: str) -> bool:
+        """Whether an ancestor that a field asks for is not known. The first that is not is the last that is there."""
+        of = self.process.ancestors
+        if not of or of[-1].name:
+            return False
+        name, bracket, _ = key.partition("[")
+        if name in _OF_ANCESTORS:
+            return not bracket or self.get(key) is None
+        return name in _OF_ONE_ANCESTOR and self.get(key) is None
+
     @property
     def parent(self) -> Ancestor | None:
         """Its parent, if that is known."""
@@ -394,6 +404,20 @@ def _cwd(row: ProcessRow) -> str | None:
 
 
 _ANCESTRAL = {"name": "name", "exe": "exe", "exepath": "path", "cmdline": "command"}
+_OF_ONE_ANCESTOR: Mapping[str, Callable[[ProcessRow], Any]] = {
+    **{f"proc.p{field}": _parents(attribute) for field, attribute in _ANCESTRAL.items()},
+    "proc.pvpid": _parents("vpid"),
+    "proc.sname": _of_leader("sid", "name"),
+    "proc.sid.exe": _of_leader("sid", "exe"),
+    "proc.sid.exepath": _of_leader("sid", "path"),
+    "proc.pgid.name": _of_leader("pgid", "name"),
+    "proc.pgid.exe": _of_leader("pgid", "exe"),
+    "proc.pgid.exepath": _of_leader("pgid", "path"),
+}
+_OF_ANCESTORS: Mapping[str, Callable[[ProcessRow], Any]] = {
+    **{f"proc.a{field}": _all(attribute) for field, attribute in _ANCESTRAL.items()},
+    "proc.apid": lambda row: tuple(each.key.pid for each in row.process.ancestors) or None,
+}
 _FIELDS: Mapping[str, Callable[[ProcessRow], Any]] = {
     "proc.name": _own("name"),
     "proc.exe": lambda row: row.process.arguments[0] if row.process.arguments else None,
@@ -409,28 +433,20 @@ _FIELDS: Mapping[str, Callable[[ProcessRow], Any]] = {
     "proc.pid": lambda row: row.process.key.pid,
     "proc.ppid": lambda row: row.parent.key.pid if row.parent else None,
     "proc.vpid": _own("vpid"),
-    "proc.pvpid": _parents("vpid"),
     "proc.sid": _own("sid"),
     "proc.pgid": _own("pgid"),
     "proc.vpgid": _own("vpgid"),
     "proc.is_vpgid_leader": lambda row: row.process.vpgid == row.process.vpid,
     "proc.is_pgid_leader": lambda row: row.process.pgid == row.process.key.pid,
     "proc.is_sid_leader": lambda row: row.process.sid == row.process.key.pid,
-    "proc.sname": _of_leader("sid", "name"),
-    "proc.sid.exe": _of_leader("sid", "exe"),
-    "proc.sid.exepath": _of_leader("sid", "path"),
-    "proc.pgid.name": _of_leader("pgid", "name"),
-    "proc.pgid.exe": _of_leader("pgid", "exe"),
-    "proc.pgid.exepath": _of_leader("pgid", "path"),
     "proc.is_exe_upper_layer": _own("upper_layer"),
     "proc.is_exe_from_memfd": _own("memfd"),
     "proc.is_exe_writable": _own("writable"),
     "proc.exe_ino": _own("inode"),
     "proc.exe_ino.ctime": _own("ctime"),
     "proc.exe_ino.mtime": _own("mtime"),
-    **{f"proc.p{field}": _parents(attribute) for field, attribute in _ANCESTRAL.items()},
-    **{f"proc.a{field}": _all(attribute) for field, attribute in _ANCESTRAL.items()},
-    "proc.apid": lambda row: tuple(each.key.pid for each in row.process.ancestors) or None,
+    **_OF_ONE_ANCESTOR,
+    **_OF_ANCESTORS,
     "user.uid": lambda row: row.now.uid,
     "user.name": lambda row: row.user(row.now.uid),
     "user.loginuid": lambda row: -1 if row.now.login == NO_LOGIN else row.now.login,

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from gadget.rules.ruleset import Ruleset
     from kubectl_gadget.agents.targets import Targets
     from kubectl_gadget.detect.live import RulesQuery
-    from kubectl_gadget.detect.written import Write
+    from kubectl_gadget.detect.written import Text
 
 
 class DetectCommand(HeadedGroup):
@@ -145,7 +145,7 @@ def _detect(
         _refuse(_ASKED, "a recording is judged as it is, without agents and labels")
     from gadget.rules.fields import AUDIT, SYSCALL
     from kubectl_gadget.detect.judge import Wanted, judge
-    from kubectl_gadget.detect.written import writer
+    from kubectl_gadget.detect.written import texts
 
     tell_unjudged(baselines)
     paths = (*falco_rules, *rules, *baselines) or (DEFAULT,)
@@ -159,13 +159,13 @@ def _detect(
         judge(where, chosen, wanted, form, channels(to, to_ca, to_cert, to_key), follow=follow, first=first)
         return
     if recording:
-        _dry_run(recording, chosen, writer(form), channels(to, to_ca, to_cert, to_key), first=first, **live)
+        _dry_run(recording, chosen, texts(form), channels(to, to_ca, to_cert, to_key), first=first, **live)
         return
     _refuse(_PAST, "of audit events, which --k8s-audit names; what agents keep is `kubectl gadget alerts --since`")
     with _asked(paths, chosen, first=first, **live) as (asked, targets):
         from kubectl_gadget.detect.live import live as show
 
-        show(asked, targets, writer(form), channels(to, to_ca, to_cert, to_key))
+        show(asked, targets, texts(form), channels(to, to_ca, to_cert, to_key))
 
 
 def _of_pods(
@@ -193,7 +193,7 @@ def _refuse(names: Sequence[str | None], why: str) -> None:
 def _dry_run(
     path: Path,
     rules: Ruleset,
-    write: Write,
+    text: Text,
     sent: Channels,
     *,
     first: bool,
@@ -209,7 +209,7 @@ def _dry_run(
     if recording.header.gadget != "detect":
         raise UsageError(f"{path}: a recording of {recording.header.gadget}: rules judge what `detect --record` kept")
     nodes = chosen_cluster().nodes
-    dry_run(recording, rules, selection, write, sent, nodes=nodes, first=first, host=host, strict=strict)
+    dry_run(recording, rules, selection, text, sent, nodes=nodes, first=first, host=host, strict=strict)
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from gadget.rules.ruleset import Ruleset
 from gadget.rules.told import Container, ToldSurroundings
 from gadget.schema import Schema
 from gadget.text import counted
-from kubectl_gadget.detect.judge import check_sent, end
+from kubectl_gadget.detect.judge import check_sent
 from kubectl_gadget.detect.live import AlertOutput, AlertSession
 from kubectl_gadget.detect.replies import GADGET
-from kubectl_gadget.detect.written import Write
+from kubectl_gadget.detect.written import Text
 from kubectl_gadget.stream.merge import TimedRow
 from kubectl_gadget.stream.recording import Recording
 from kubectl_gadget.stream.request import Request, Selection
@@ -157,7 +157,7 @@ def dry_run(
     recording: Recording,
     rules: Ruleset,
     selection: Selection,
-    write: Write,
+    text: Text,
     channels: Channels,
     *,
     nodes: tuple[str, ...],
@@ -175,11 +175,12 @@ def dry_run(
     """
     parameters = {"host": "true"} if host else {}
     request = Request(GADGET, parameters, strict=strict, selection=selection, nodes=nodes)
-    session = DrySession(request, AlertOutput(write, channels), rules, first=first)
+    output = AlertOutput(text, channels)
+    session = DrySession(request, output, rules, first=first)
     try:
         session.replay(recording)
     finally:
-        unsent = end(channels)
+        unsent = output.end()
     large, not_judged = session.lost
     if large:
         tell(f"incomplete: {counted(large, 'alert')} of more text than is shown")

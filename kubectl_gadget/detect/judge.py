@@ -23,7 +23,8 @@ from gadget.text import counted
 from kubectl_gadget import interrupts
 from kubectl_gadget.detect.audit import is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
-from kubectl_gadget.detect.written import writer
+from kubectl_gadget.detect.screen import Screen
+from kubectl_gadget.detect.written import texts
 from kubectl_gadget.stream.request import Selection
 from kubectl_gadget.tell import end_line, tell
 
@@ -70,35 +71,39 @@ def judge(
 
     """
     counts, fired, bare, others = WebhookCounts(), Counter[str](), 0, 0
-    write, stop = writer(form), threading.Event()
-    if is_endless(where, follow=follow):
+    text, stop, endless = texts(form), threading.Event(), is_endless(where, follow=follow)
+    screen = Screen(channels.patience(endless=endless), stop.set)
+    if endless:
         _end_with(stop)
-    for number, found in enumerate(events(payloads(where, counts, stop, follow=follow, tell=tell), counts), 1):
-        try:
-            event = AuditEvent(found, number)
-            if not wanted(event):
-                others += 1
+    try:
+        for number, found in enumerate(events(payloads(where, counts, stop, follow=follow, tell=tell), counts), 1):
+            try:
+                event = AuditEvent(found, number)
+                if not wanted(event):
+                    others += 1
+                    continue
+                bare += found.get("level") == "Metadata" and found.get("verb") in _WRITES
+                judged = _judged(rules, event, first=first)
+            except Exception as error:  # one event, whatever is in it, hides no other
+                if counts.lose("events could not be judged"):
+                    tell(f"warning: event {found['auditID']!r} could not be judged: {type(error).__name__}: {error}")
                 continue
-            bare += found.get("level") == "Metadata" and found.get("verb") in _WRITES
-            judged = _judged(rules, event, first=first)
-        except Exception as error:  # one event, whatever is in it, hides no other
-            if counts.lose("events could not be judged"):
-                tell(f"warning: event {found['auditID']!r} could not be judged: {type(error).__name__}: {error}")
-            continue
-        for alert in judged:
-            fired[alert.rule.name] += 1
-            write(alert, "")
-            channels.put(alert)
-    tell(_summary(counts, fired, bare, others))
-    lost = end(channels)
+            for alert in judged:
+                fired[alert.rule.name] += 1
+                channels.put(alert)
+                screen.write([text(alert, "")])
+        screen.flush()
+        tell(_summary(counts, fired, bare, others))
+    finally:
+        lost = end(channels, screen)
     if counts.lost and not counts.events:
         raise Wrong("nothing of what came was an audit event")
     check_sent(lost)
 
 
-def end(channels: Channels) -> int:
-    """Let channels end, and tell of each what it sent; gives how many alerts were not."""
-    return sum(_told(sent).lost for sent in channels.end())
+def end(channels: Channels, screen: Screen) -> int:
+    """Let channels end, and tell of each what it sent, and what was not written; gives how many alerts were not."""
+    return sum(_told(sent).lost for sent in channels.end()) + screen.end()
 
 
 def check_sent(lost: int) -> None:

@@ -94,7 +94,7 @@ class AlertsCommand(HeadedGroup):
                 selection, int((time.time() - since) * 1e9) if since else 0, follow, priority, names, **rest
             )
             sent = channels(to, to_ca, to_cert, to_key)
-            read(asked, targets(), _output(fields, form, sent), sent)
+            read(asked, targets(), _output(fields, form, sent, follow=follow))
 
 
 def _complete_by(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -120,8 +120,8 @@ def _fields(by: str, form: str) -> list[str]:
     return fields
 
 
-def _output(fields: list[str], form: str, sent: Channels) -> AlertOutput:
+def _output(fields: list[str], form: str, sent: Channels, *, follow: bool) -> AlertOutput:
     from kubectl_gadget.detect.live import AlertOutput, CountOutput
-    from kubectl_gadget.detect.written import writer
+    from kubectl_gadget.detect.written import texts
 
-    return CountOutput(fields, form, sent) if fields else AlertOutput(writer(form, kept=True), sent)
+    return CountOutput(fields, form, sent) if fields else AlertOutput(texts(form, kept=True), sent, endless=follow)

@@ -28,7 +28,8 @@ from kubectl_gadget.cluster.options import RECEIVER
 from kubectl_gadget.detect.choice import KeptChoice
 from kubectl_gadget.detect.judge import by_rule, check_sent, end
 from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
-from kubectl_gadget.detect.written import Write
+from kubectl_gadget.detect.screen import Screen
+from kubectl_gadget.detect.written import Text
 from kubectl_gadget.output import Output, make_output, write_table
 from kubectl_gadget.stream.begin import stops
 from kubectl_gadget.stream.containers import known_containers
@@ -135,9 +136,9 @@ class AlertOutput(Output):
 
     fields = ()
 
-    def __init__(self, write: Write, channels: Channels) -> None:
-        """Write each by write, and put it into channels."""
-        self._write, self._channels = write, channels
+    def __init__(self, text: Text, channels: Channels, *, endless: bool = False) -> None:
+        """Write the text of each, and put it into channels. endless: they are of now, and wait for nothing."""
+        self._text, self._channels, self._screen = text, channels, Screen(channels.patience(endless=endless))
         self.fired: Counter[str] = Counter()
         self.shown = 0
         #: alerts that have an id
@@ -145,12 +146,25 @@ class AlertOutput(Output):
 
     def write(self, rows: Sequence[Row]) -> None:
         """Rows are alerts with the container of each."""
-        for alert, container in rows:
+        for alert, _ in rows:
             self.fired[alert.rule.name] += alert.count
             self._channels.put(alert)
-            self._write(alert, who(container, alert.node))
             self.named += bool(alert.id)
+        self._screen.write([self._text(alert, who(container, alert.node)) for alert, container in rows])
         self.shown += len(rows)
+
+    def refresh(self, sum_up: Callable[[], str]) -> None:
+        """OSError if standard output takes no more."""
+        self._screen.check()
+
+    def finish(self) -> str:
+        """Write what waits."""
+        self._screen.flush()
+        return ""
+
+    def end(self) -> int:
+        """Let all places end, and tell what they have; gives how many alerts were not sent."""
+        return end(self._channels, self._screen)
 
 
 class AlertSession(Session):
@@ -248,7 +262,7 @@ class CountOutput(AlertOutput):
 
     def __init__(self, by: Sequence[str], form: str, channels: Channels) -> None:
         """Count by some of COUNTED_BY; each is put into channels all the same."""
-        super().__init__(lambda alert, who: None, channels)
+        super().__init__(lambda alert, who: "", channels)
         self._by, self._form, self._counts = by, form, Counter[tuple[str, ...]]()
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -278,7 +292,7 @@ def who(container: pb.Container, node: str) -> str:
     return name or container.namespace or node
 
 
-def live(asked: RulesQuery, targets: Targets, write: Write, channels: Channels) -> None:
+def live(asked: RulesQuery, targets: Targets, text: Text, channels: Channels) -> None:
     """Write the alerts of agents until Ctrl-C, then how many there were.
 
     Raises:
@@ -293,7 +307,7 @@ def live(asked: RulesQuery, targets: Targets, write: Write, channels: Channels) 
         return AlertCheck(names, node, record=asked.record is not None)
 
     streams = Streams(targets, asked.message(), check)
-    output = AlertOutput(write, channels)
+    output = AlertOutput(text, channels, endless=True)
     session = AlertSession(request, output, lambda: known_containers(targets), rules=len(names))
     with ExitStack() as stack, stops(streams, asked.timeout), streams:
         messages: Iterable[Message] = streams
@@ -302,7 +316,7 @@ def live(asked: RulesQuery, targets: Targets, write: Write, channels: Channels) 
         try:
             session.run(messages, len(targets), streams.stop, live=True)
         finally:
-            lost = end(channels)
+            lost = output.end()
     _tell_more(output)
     check_sent(lost)
 
@@ -332,7 +346,7 @@ class KeptQuery:
         )
 
 
-def read(asked: KeptQuery, targets: Targets, output: AlertOutput, channels: Channels) -> None:
+def read(asked: KeptQuery, targets: Targets, output: AlertOutput) -> None:
     """Write what agents have kept, and what comes if that is asked for.
 
     Raises:
@@ -353,7 +367,7 @@ def read(asked: KeptQuery, targets: Targets, output: AlertOutput, channels: Chan
         try:
             session.run(streams, len(targets), streams.stop, live=True, targets=targets)
         finally:
-            lost = end(channels)
+            lost = output.end()
     if not output.fired and (why := chosen.why_nothing()):
         tell(why)
     _tell_more(output)

@@ -7,18 +7,18 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from gadget.rules.alerts import Alert
 from gadget.text import escape
 from kubectl_gadget.detect.given import ID_LETTERS
 from kubectl_gadget.output import terminal
-from kubectl_gadget.tell import write_json, write_line
+from kubectl_gadget.tell import json_of, line_of
 from kubectl_gadget.text import fit, width, wrap
 
-#: Writes an alert, and who it is about where that is known.
-Write = Callable[[Alert, str], None]
+#: The text of an alert, and of who it is about where that is known.
+Text = Callable[[Alert, str], str]
 
 #: Letters of the usual priorities.
 PRIORITY_LETTERS = 9
@@ -36,28 +36,27 @@ def own_name() -> str:
     return os.environ.get("FALCO_HOSTNAME") or socket.gethostname()
 
 
-def writer(form: str, *, kept: bool = False) -> Write:
-    """What writes alerts in a form: columns, text, json. Kept ones have ids, and in JSON what Falco does not tell.
+def texts(form: str, *, kept: bool = False) -> Text:
+    """The lines of alerts in a form: columns, text, json. Kept ones have ids, and in JSON what Falco does not tell.
 
     Others have an id where that is kept.
     """
     hostname = own_name()
     if form == "text":
-        return lambda alert, who: write_line(alert.line())
+        return lambda alert, who: line_of(alert.line())
     if form == "json":
         made = Alert.whole_json if kept else Alert.json
-        return lambda alert, who: write_json(made(alert, hostname).decode())
+        return lambda alert, who: json_of(made(alert, hostname).decode())
 
-    def write(alert: Alert, who: str) -> None:
+    def text(alert: Alert, who: str) -> str:
         nonlocal kept
         kept = kept or bool(alert.id)
         name = (alert.id or "-") if kept else ""
         if sys.stdout.isatty():
-            _write_lines(alert, who, name, max(terminal.columns(), _NARROWEST))
-        else:
-            write_line(_line(alert, who, name), _COLOURS.get(alert.rule.priority, ""))
+            return "".join(_lines(alert, who, name, max(terminal.columns(), _NARROWEST)))
+        return line_of(_line(alert, who, name), _COLOURS.get(alert.rule.priority, ""))
 
-    return write
+    return text
 
 
 class _Said(NamedTuple):
@@ -89,7 +88,7 @@ def _line(alert: Alert, who: str, name: str) -> str:
     return f"{_when(alert.time_ns)}  {named}{alert.rule.priority:13}  {f'{who}  ' * bool(who)}{says}"
 
 
-def _write_lines(alert: Alert, who: str, name: str, columns: int) -> None:
+def _lines(alert: Alert, who: str, name: str, columns: int) -> Iterator[str]:
     """Lines for people: when, its id, how urgent, what; below it of whom, if that has no room, and what it shows."""
     said = _said(alert, f"{_PLACE}|{_IMAGE}" if "/" in who else _PLACE if who else "")
     named = f"{name:{ID_LETTERS}}  " * bool(name)
@@ -98,11 +97,11 @@ def _write_lines(alert: Alert, who: str, name: str, columns: int) -> None:
     if who and not above and width(head) + 2 + width(escape(who)) <= columns:
         head, who = f"{head}  {escape(who)}", ""
     for line in (*above, head):
-        write_line(line, _COLOURS.get(alert.rule.priority, ""))
+        yield line_of(line, _COLOURS.get(alert.rule.priority, ""))
     shown = f"{_shortened(alert, said.shown)}{_unknown(alert)}".strip()
     rest = " | ".join(filter(None, (who, shown)))
     for line in wrap(escape(rest), columns, "  ", "  ") if rest else ():
-        write_line(line)
+        yield line_of(line)
 
 
 def _shortened(alert: Alert, shown: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import signal
 import subprocess
@@ -23,7 +25,7 @@ from gadget.errors import Incomplete, Malformed, Unreachable, Unsupported
 from gadget.rules.channels import Channels
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.live import AlertCheck, RulesQuery, live, who
-from kubectl_gadget.detect.written import writer
+from kubectl_gadget.detect.written import texts
 from kubectl_gadget.stream.request import Selection
 from tests.conftest import CLI, run_cli, wait_until
 from tests.fakes import AlertAgent, FakeAgent
@@ -60,7 +62,7 @@ def run(targets: Targets, do: Callable[[], None], form: str = "text", **settings
     thread = threading.Thread(target=script)
     thread.start()
     try:
-        live(asked, targets, writer(form), Channels([], 0.1))
+        live(asked, targets, texts(form), Channels([], 0.1))
     finally:
         thread.join()
     assert not errors
@@ -272,6 +274,27 @@ def test_ctrl_c(agent: Callable[..., AlertAgent], rules: str, tmp_path: Path) ->
     assert err[0].startswith("1 alert (1 Shell) of 3 events from 1 node, 1 container, in ")
     assert err[1].startswith("1 alert sent to file:")
     assert orjson.loads((tmp_path / "alerts").read_bytes())["hostname"] == "node-a"
+
+
+def test_stdout_that_nobody_reads(agent: Callable[..., AlertAgent], rules: str, tmp_path: Path) -> None:
+    """Where my pager stands still, alerts reach the file all the same, and Ctrl-C ends it and tells what was lost."""
+    one, sent = agent("node-a"), tmp_path / "alerts"
+    ours, theirs = os.pipe()
+    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
+    command = [str(CLI), "detect", "--agent", one.address, "--rules", rules, "--to", f"file:{sent}"]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        assert one.started.wait(20) and process.stderr
+        for at in range(10):
+            one.fire(*(one.alert(at_ns=10**18 + at * 100 + each) for each in range(30)), judged=1)
+        wait_until(lambda: sent.exists() and sent.read_bytes().count(b"\n") == 300, "the alerts in the file", 60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 1
+        told = process.stderr.read()
+    with open(ours, "rb") as pipe:
+        written = pipe.read().count(b"A shell in a container")
+    assert 0 < written < 300
+    assert f"{300 - written} lost: nobody reads it" in told and "300 alerts sent to file:" in told
 
 
 @pytest.fixture

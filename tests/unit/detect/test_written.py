@@ -9,7 +9,7 @@ import pytest
 
 from gadget.rules.alerts import Alert
 from gadget.rules.messages import SentRule
-from kubectl_gadget.detect.written import writer
+from kubectl_gadget.detect.written import texts
 from kubectl_gadget.output import terminal
 
 NOW = time.time_ns()
@@ -28,7 +28,7 @@ def alert(command: str = "speak /run/docker.sock", name: str = "Container speaks
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def shown(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gives the lines of an alert on a terminal of some width; 0 for a pipe."""
 
     def show(of: Alert, columns: int, who: str = WHO, *, kept: bool = True) -> list[str]:
@@ -36,8 +36,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             patch.setattr("sys.stdout.isatty", lambda: columns > 0)
             patch.setattr(terminal, "columns", lambda: columns)
             patch.setattr(terminal, "has_colours", lambda: columns > 0)
-            writer("columns", kept=kept)(of, who)
-        return capsys.readouterr().out.splitlines()
+            return texts("columns", kept=kept)(of, who).splitlines()
 
     return show
 

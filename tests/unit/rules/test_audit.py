@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import signal
@@ -223,6 +224,59 @@ def test_follow(rules: Path, tmp_path: Path) -> None:
         assert "secret=c" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert "3 alerts" in process.communicate(timeout=30)[1]
+
+
+def test_stdout_that_nobody_reads(rules: Path, tmp_path: Path) -> None:
+    """With a pager that stands still other places have all alerts at once; Ctrl-C ends it, and what is lost is told."""
+    path, sent = tmp_path / "audit.log", tmp_path / "sent"
+    path.touch()
+    ours, theirs = os.pipe()
+    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
+    command = [str(CLI), "detect", "--k8s-audit", str(path), "-f", "--rules", str(rules), "--rule", "Secret read",
+               "--to", f"file:{sent}"]  # fmt: skip
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        with path.open("ab") as file:
+            file.writelines(orjson.dumps(event(f"{at:03}")) + b"\n" for at in range(500))
+        wait_until(lambda: sent.exists() and sent.read_bytes().count(b"\n") == 500, "the alerts in the file", 60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 1
+        assert process.stderr
+        told = process.stderr.read()
+    with open(ours, "rb") as pipe:
+        written = pipe.read().splitlines()
+    assert [line.split(b"secret=")[1][:3] for line in written] == [b"%03d" % at for at in range(len(written))]
+    assert 0 < len(written) < 500
+    assert f"{500 - len(written)} lost: nobody reads it" in told and "500 alerts sent to file:" in told
+
+
+def test_reader_that_is_late(rules: Path, tmp_path: Path) -> None:
+    """Whoever reads the alerts of a log later than others has all of them, in order."""
+    path, sent = tmp_path / "audit.log", tmp_path / "sent"
+    path.write_bytes(b"".join(orjson.dumps(event(f"{at:04}")) + b"\n" for at in range(2_000)))
+    command = [str(CLI), "detect", "--k8s-audit", str(path), "--rules", str(rules), "--rule", "Secret read",
+               "--to", f"file:{sent}"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: sent.exists() and sent.read_bytes().count(b"\n") == 2_000, "the alerts in the file", 60)
+        out, told = process.communicate(timeout=60)
+    assert [line.split("secret=")[1][:4] for line in out.splitlines()] == [f"{at:04}" for at in range(2_000)]
+    assert process.returncode == 0 and "lost" not in told
+
+
+def test_reader_that_has_seen_enough(rules: Path, tmp_path: Path) -> None:
+    """Behind `| head` it ends without a word as soon as there is one alert more."""
+    path, sent = tmp_path / "audit.log", tmp_path / "sent"
+    path.write_bytes(orjson.dumps(event("a")) + b"\n")
+    command = [str(CLI), "detect", "--k8s-audit", str(path), "-f", "--rules", str(rules), "--rule", "Secret read",
+               "--to", f"file:{sent}"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and "secret=a" in process.stdout.readline()
+        process.stdout.close()
+        with path.open("ab") as file:
+            file.write(orjson.dumps(event("b")) + b"\n")
+        assert process.stderr
+        told = process.stderr.read().splitlines()
+    assert told[1:] == [f"2 alerts sent to file:{sent}"]
 
 
 @pytest.mark.parametrize(("where", "told"), [

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import orjson
 import pytest
 
 from gadget.errors import UsageError
+from gadget.rules import channels
 from gadget.rules.alerts import Alert
 from gadget.rules.channels import Channels, Patience, SentCounts, Tls, make
 from kubectl_gadget.cluster.certificates import of_both_sides
@@ -184,6 +186,25 @@ def test_program(tmp_path: Path) -> None:
         wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") == at + 1, "the line", 20)  # noqa: B023
         time.sleep(0.3)  # until it has ended
     assert channels.end()[0].sent == 2
+
+
+def test_program_gets_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program gets each line whole, also where a signal cuts writes short."""
+    popen = channels.subprocess.Popen
+
+    class Short(FileIO):
+        def write(self, data: Any, /) -> int:
+            return super().write(bytes(data)[:10])
+
+    def start(*args: Any, **options: Any) -> Any:
+        process = popen(*args, **options)
+        process.stdin = Short(os.dup(process.stdin.fileno()), "wb")
+        return process
+
+    monkeypatch.setattr(channels.subprocess, "Popen", start)
+    assert sent(f'program:sh -c "cat > {tmp_path}/seen"').sent == 5
+    seen = (tmp_path / "seen").read_bytes().splitlines()
+    assert [orjson.loads(line)["output_fields"]["proc.pid"] for line in seen] == list(range(5))
 
 
 def test_syslog() -> None:

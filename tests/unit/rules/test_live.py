@@ -285,6 +285,19 @@ def test_unknown() -> None:
     assert alert.incomplete == ("container.image.repository",)
 
 
+def test_unknown_parent_is_told() -> None:
+    """An alert of a process whose parent is not known, as its exec was lost, says which fields nobody knew."""
+    condition = (
+        "evt.type = execve and proc.name = sh and not proc.pname = nginx and not proc.aname = sshd "
+        "and not proc.aname[2] = sshd and not proc.args[3] = x and proc.ppid = 5"
+    )
+    (alert,) = fired(condition, exec_of("sh"))
+    assert alert.incomplete == ("proc.aname", "proc.pname")
+    first = {**EXEC, "call": "execve", "pid": 5, "tid": 5, "start": 50, "ppid": 0, "comm": "runc", "exec_id": 1}
+    (alert,) = fired(condition, first, exec_of("sh", parent_exec_id=1))
+    assert alert.incomplete == ()
+
+
 @pytest.mark.parametrize(
     ("container", "incomplete"),
     [
