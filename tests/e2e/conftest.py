@@ -13,6 +13,7 @@ from tests.conftest import Cli, run_cli, wait_until
 
 IMAGE = os.environ.get("E2E_IMAGE", "localhost/kubectl-gadget:e2e")
 BUSYBOX = os.environ.get("E2E_BUSYBOX", "localhost/busybox:e2e")
+BREAKS = os.environ.get("E2E_BREAKS", "localhost/breaks:e2e")
 
 #: The cluster of this run alone, whose nodes are this machine; else somebody else's, which is left as it was.
 OWN_CLUSTER = "E2E_CONTROL" in os.environ
@@ -57,9 +58,11 @@ class Namespace:
         kubectl("create", "namespace", name)
         kubectl("wait", "--for=create", f"--namespace={name}", "serviceaccount/default", "--timeout=20s")
 
-    def pod(self, name: str, node: str, *command: str, image: str = BUSYBOX) -> str:
-        """Run a pod on a node, and wait until it is ready. It waits for work unless it has a command."""
-        container = {"name": "app", "image": image, "command": command or ["/bin/sleep", "3600"]}
+    def pod(self, name: str, node: str, *command: str, image: str = BUSYBOX, **more: Any) -> str:
+        """Run a pod on a node, and wait until it is ready. It waits for work unless it has a command. more is of its
+        container.
+        """
+        container = {"name": "app", "image": image, "command": command or ["/bin/sleep", "3600"], **more}
         spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self.name}, "spec": spec}
         kubectl("apply", "--filename=-", input=json.dumps(pod))

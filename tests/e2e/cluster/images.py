@@ -7,6 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.breaks import image
+from tests.conftest import compile_workload
 from tests.e2e.cluster.binaries import cache
 from tests.images import make_image
 
@@ -20,7 +22,7 @@ AUTHORITIES = "etc/ssl/certs/ca-certificates.crt"
 
 
 def make_images() -> Path:
-    """A folder of archives: the agent, pause, and busybox for pods of tests."""
+    """A folder of archives: the agent, pause, and for pods of tests busybox, and what fires the default rules."""
     folder = cache() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
@@ -33,6 +35,9 @@ def make_images() -> Path:
             (root / "bin" / applet).symlink_to("busybox")
         make_image("localhost/busybox:e2e", root, folder / "busybox.tar", ["/bin/sh"])
         make_image("localhost/pause:e2e", root, folder / "pause.tar", ["/bin/sleep", "inf"])
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as made:
+        image(Path(place), compile_workload("breaks", Path(made)))
+        make_image("localhost/breaks:e2e", Path(place), folder / "breaks.tar", ["/bin/sleep", "inf"])
     _build_agent(folder / "agent.tar")
     return folder
 
