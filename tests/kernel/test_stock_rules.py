@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gadget.rules.ruleset import load
+from tests.breaks import ADDRESSES, SCRIPT, type_in
 from tests.conftest import Agent, Cli, events, wait_until
-from tests.kernel.test_default_rules import ADDRESSES, SCRIPT, as_cri, overlay, type_in
+from tests.kernel.test_default_rules import as_cri, overlay
 from tests.pods import Container, Pod
 from tests.unit.rules.test_facts import DATA, STOCK, stock
 
