@@ -23,7 +23,7 @@ from kubectl_gadget.completion import (
     complete_namespaces,
     complete_pods,
 )
-from kubectl_gadget.output import all_forms, find_form, listed, usual
+from kubectl_gadget.output import Form, all_forms, find_form, listed, usual
 
 #: Of the options that may be given several times, those for which nothing means nothing.
 MAY_BE_EMPTY = ("filter_", "as_group", "as_user_extra")
@@ -95,8 +95,11 @@ class FormType(click.ParamType[str]):
 
     def __init__(self, own: Mapping[str, str] | None = None, without: str = "") -> None:
         """One of those that all have but one, or of a command's own: names and what completion says of them."""
-        self._own = dict(own or {})
-        self._common = [form for form in all_forms().values() if form.name != without]
+        self._own, self._without = dict(own or {}), without
+
+    @property
+    def _common(self) -> list[Form]:
+        return [form for form in all_forms().values() if form.name != self._without]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """All that there are."""
