@@ -118,7 +118,7 @@ def test_stable_rules(
         run(calm, BENIGN)
         run(cart, "\n".join(FIRES.values()))
         subprocess.run(["runc", "exec", "--user", "1:1", cart.id, "/bin/login"], check=False, stdin=subprocess.DEVNULL)
-        type_in(cart, "/bin/sh")
+        type_in("runc", "exec", "--tty", cart.id, "/bin/sh")
         wait_until(is_told, "the end", 60)
         assert rules("cart-0") == FIRES.keys() | BY_HAND
         assert not rules("calm")
