@@ -12,6 +12,16 @@ from typing import Any
 
 from tests.conftest import wait_until
 
+TRACEFS, DEBUGFS = Path("/sys/kernel/tracing"), Path("/sys/kernel/debug")
+
+
+def with_tracing(*command: str) -> list[str]:
+    """A command with tracefs where it looks for it. If it is not there it is mounted for the command alone."""
+    if (DEBUGFS / "tracing/events").exists():
+        return [*command]
+    script = f'mount -t tracefs none {TRACEFS}; mount -t debugfs none {DEBUGFS}; exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *command]
+
 
 class Traced:
     """The maps of a program of bpftrace, once it has ended."""
@@ -45,7 +55,8 @@ class Traced:
 def traced(program: str, folder: Path) -> Iterator[Traced]:
     """Let bpftrace run a program while the block runs. What it told is there once the block is over."""
     out = folder / "bpftrace.json"
-    with out.open("w") as to, subprocess.Popen(["bpftrace", "-f", "json", "-e", program], stdout=to) as process:
+    command = with_tracing("bpftrace", "-f", "json", "-e", program)
+    with out.open("w") as to, subprocess.Popen(command, stdout=to) as process:
         try:
             found = Traced(out)
             wait_until(lambda: found.has_begun or process.poll(), "bpftrace's start", 60)

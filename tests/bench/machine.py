@@ -14,22 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from gadget import __version__
+from tests.bpftrace import DEBUGFS, with_tracing
 from tests.pods import BareContainer
 
 PACKAGES = Path(__file__).with_name("packages.txt")
-TRACEFS = Path("/sys/kernel/tracing")
-DEBUGFS = Path("/sys/kernel/debug")
 #: The kernel's posix-timers.h: the clock of a process is its number, complemented, and this.
 CPUCLOCK_SCHED = 2
 
 
 def enter_tracing() -> None:
     """Begin anew with tracefs where peers look for it, if it is not; mounted for this process and its children alone."""
-    if (TRACEFS / "events").exists():
+    if (DEBUGFS / "tracing/events").exists():
         return
-    script = f'mount -t tracefs none {TRACEFS}; mount -t debugfs none {DEBUGFS}; exec "$@"'
-    again = [sys.executable, "-m", "tests.bench", *sys.argv[1:]]
-    os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *again])
+    again = with_tracing(sys.executable, "-m", "tests.bench", *sys.argv[1:])
+    os.execvp(again[0], again)
 
 
 def describe() -> dict[str, Any]:
