@@ -20,9 +20,11 @@ T = TypeVar("T")
 class SeriesTable(Generic[T]):
     """Numbers by labels."""
 
-    def __init__(self, most: int, make: Callable[[], T], clock: Callable[[], float]) -> None:
-        """Room for so many, of which each begins as make has it."""
-        self._most, self._make, self._clock = most, make, clock
+    def __init__(
+        self, most: int, make: Callable[[], T], clock: Callable[[], float], other: Callable[[Labels], Labels]
+    ) -> None:
+        """Room for so many, of which each begins as make has it; labels for which there is none count as other ones."""
+        self._most, self._make, self._clock, self._other = most, make, clock, other
         self._numbers: dict[Labels, T] = {}
         self._seen: dict[Labels, float] = {}
         self._hidden: set[Labels] = set()
@@ -32,13 +34,13 @@ class SeriesTable(Generic[T]):
         """Whether further ones count as something else."""
         return len(self._numbers) - len(self._hidden) >= self._most
 
-    def of(self, labels: Labels, other: Labels) -> T:
+    def of(self, labels: Labels) -> T:
         """The number of labels, to be added to; where there is no room that of other ones."""
         if labels not in self._numbers and len(self._numbers) >= self._most:
             for gone in self._hidden:
                 del self._numbers[gone], self._seen[gone]
             self._hidden.clear()
-            labels = other if len(self._numbers) >= self._most else labels
+            labels = self._other(labels) if len(self._numbers) >= self._most else labels
         self._hidden.discard(labels)
         self._seen[labels] = self._clock()
         return self._numbers.setdefault(labels, self._make())

@@ -81,8 +81,8 @@ class Counting:
 class _Counted:
     def __init__(self, run: str, gadget: Gadget, metric: Metric, clock: Callable[[], float]) -> None:
         self._gadget, self._metric = gadget, metric
-        self._series = SeriesTable(MOST_SERIES, _Series, clock)
         self._other = (OTHER,) * len(metric.by)
+        self._series = SeriesTable(MOST_SERIES, _Series, clock, lambda _: self._other)
         self._whose = [at for at, name in enumerate(metric.by) if name in OF_CONTAINERS]
         by = f"_by_{'_'.join(metric.by)}" if metric.by else ""
         self._means = next((each.means for each in gadget.schema.shown if each.name == metric.number), None)
@@ -97,7 +97,7 @@ class _Counted:
         rows = np.frombuffer(section.rows, self._gadget.schema.dtype(section.record_size), section.count)
         first, which = self._groups(rows)
         counts = np.bincount(which, minlength=len(first))
-        series = [self._series.of(labels, self._other) for labels in self._labels(section, rows[first], names)]
+        series = [self._series.of(labels) for labels in self._labels(section, rows[first], names)]
         for each, number in zip(series, counts.tolist(), strict=True):
             each.count += number
         if self._means is HISTOGRAM:

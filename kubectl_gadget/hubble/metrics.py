@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -88,7 +89,9 @@ class FlowTotals(Collector):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, most_series: int = MOST_SERIES) -> None:
         """Nothing was seen."""
-        self._series = {name: SeriesTable(most_series, _Number, clock) for name in METRICS}
+        self._series = {
+            name: SeriesTable(most_series, _Number, clock, partial(_other, own)) for name, (own, _) in METRICS.items()
+        }
         #: the workloads that have running containers, by namespace and name; None if that is not known
         self.living: Collection[tuple[str, str]] | None = None
         self._lost = 0
@@ -100,9 +103,7 @@ class FlowTotals(Collector):
             for flow in flows:
                 names = ends(flow)
                 for metric, labels, number in count(flow):
-                    own = zip(METRICS[metric][0], labels, strict=True)
-                    other = (*(OTHER if name == "port" else value for name, value in own), *(OTHER for _ in names))
-                    self._series[metric].of((*labels, *names), other).value += number
+                    self._series[metric].of((*labels, *names)).value += number
 
     def lose(self, number: int) -> None:
         """Count flows that did not come."""
@@ -137,6 +138,12 @@ class FlowTotals(Collector):
             return None
         whose = (labels[-4:-2], labels[-2:])
         return all(each in self.living for each in whose if each[1] and each != (OTHER, OTHER))
+
+
+def _other(own: Sequence[str], labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels with OTHER in place of all names. own are the labels that a metric has before those of the ends."""
+    values = (OTHER if name == "port" else value for name, value in zip(own, labels[: -len(ENDS)], strict=True))
+    return (*values, *(OTHER for _ in ENDS))
 
 
 @dataclass
