@@ -20,7 +20,8 @@ HEARD_SECONDS = 0.5
 INTERRUPTED = 130
 #: What is no number of a signal.
 _SOON = b"\0"
-_ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+#: Signals that ask a command to end.
+ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _pipe: int | None = None
 _in_order = False
 _heard = threading.Event()
@@ -69,7 +70,7 @@ def end_at_once(*_: Any) -> None:
 
 def _hear(heard: int) -> None:
     while numbers := os.read(heard, 64):
-        if not _ENDS.isdisjoint(numbers):
+        if not ENDS.isdisjoint(numbers):
             _heard.set()
         if _SOON in numbers or (signal.SIGINT in numbers and not _in_order):
             time.sleep(HEARD_SECONDS)

@@ -103,7 +103,7 @@ def stops(runs: Stoppable, timeout: float) -> Iterator[None]:
             runs.stop(waits=number == signal.SIGALRM)
 
     interrupts.set_in_order(True)
-    before = interrupts.handle(on_signal, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    before = interrupts.handle(on_signal, interrupts.ENDS)
     threading.Thread(target=watch, name="stop", daemon=True).start()
     timer = threading.Timer(timeout, asked.put, [signal.SIGALRM])
     timer.daemon = True
