@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gadget import __version__
-from tests.bpftrace import DEBUGFS, with_tracing
+from tests.bpftrace import with_tracing
 from tests.pods import BareContainer
 
 PACKAGES = Path(__file__).with_name("packages.txt")
@@ -24,10 +24,9 @@ CPUCLOCK_SCHED = 2
 
 def enter_tracing() -> None:
     """Begin anew with tracefs where peers look for it, if it is not; mounted for this process and its children alone."""
-    if (DEBUGFS / "tracing/events").exists():
-        return
-    again = with_tracing(sys.executable, "-m", "tests.bench", *sys.argv[1:])
-    os.execvp(again[0], again)
+    command = [sys.executable, "-m", "tests.bench", *sys.argv[1:]]
+    if (again := with_tracing(*command)) != command:
+        os.execvp(again[0], again)
 
 
 def describe() -> dict[str, Any]:
