@@ -98,7 +98,8 @@ def a_process(at: int) -> dict[str, Any]:
     name = f"program-{at}"
     return {"proc.name": name, "proc.pname": "containerd-shim", "proc.cmdline": f"{name} -x", "proc.args": "-x",
             "proc.exe": name, "proc.exepath": f"/usr/bin/{name}", "proc.tty": 0, "proc.vpid": 1,
-            "proc.aname": ("sh", "init"), "proc.aname[1]": "sh", "proc.aname[2]": "init", "user.name": "root",
+            "proc.aname": ("sh", "init"), "proc.container.aname": ("sh",), "proc.container.aexepath": ("/usr/bin/sh",),
+            "proc.aname[1]": "sh", "proc.aname[2]": "init", "user.name": "root",
             "user.uid": 0, "container.id": "0123456789ab", "container.image.repository": f"shop/{name}",
             "k8s.ns.name": "shop", "k8s.pod.name": name, "thread.cap_effective": "CAP_CHOWN"}  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""The fields of events that rules name: fields.tsv and events.tsv have their names and types, which are Falco's."""
+"""The fields of events that rules name: fields.tsv and events.tsv have their names and types.
+
+They are Falco's, but for proc.container.: the ancestors of a process that are in its container.
+"""
 
 from __future__ import annotations
 

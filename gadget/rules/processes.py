@@ -301,13 +301,29 @@ class ProcessRow:
 
     def lacks(self, key: str) -> bool:
         """Whether an ancestor that a field asks for is not known. The first that is not is the last that is there."""
-        of = self.process.ancestors
+        name, bracket, _ = key.partition("[")
+        of = self.inner if name in _OF_INNER else self.process.ancestors
         if not of or of[-1].name:
             return False
-        name, bracket, _ = key.partition("[")
         if name in _OF_ANCESTORS:
             return not bracket or self.get(key) is None
         return name in _OF_ONE_ANCESTOR and self.get(key) is None
+
+    @property
+    def inner(self) -> Sequence[Ancestor]:
+        """Its ancestors in its container, of a container without a pid namespace of its own all of them.
+
+        Who started the container or entered it is none: what runs on the node is no part of what a pod does.
+        """
+        own, ancestors = self.process, self.process.ancestors
+        if own.vpid in (0, own.key.pid):
+            return ancestors
+        for at, each in enumerate(ancestors):
+            if each.vpid == 1:
+                return ancestors[: at + 1]
+            if each.vpid == each.key.pid:
+                return ancestors[:at]
+        return ancestors
 
     @property
     def parent(self) -> Ancestor | None:
@@ -346,14 +362,19 @@ def _parents(attribute: str) -> Callable[[ProcessRow], Any]:
     return lambda row: (getattr(row.parent, attribute) if row.parent else None) or None
 
 
+def _known(ancestors: Sequence[Ancestor], attribute: str) -> tuple[Any, ...] | None:
+    values = (getattr(each, attribute) for each in ancestors)
+    return tuple(each for each in values if each not in (None, "")) or None
+
+
 def _all(attribute: str) -> Callable[[ProcessRow], Any]:
     """Of all ancestors, as far as it is known of each."""
+    return lambda row: _known(row.process.ancestors, attribute)
 
-    def found(row: ProcessRow) -> tuple[Any, ...] | None:
-        values = tuple(getattr(each, attribute) for each in row.process.ancestors)
-        return tuple(each for each in values if each not in (None, "")) or None
 
-    return found
+def _all_inner(attribute: str) -> Callable[[ProcessRow], Any]:
+    """Of those in its container, likewise."""
+    return lambda row: _known(row.inner, attribute)
 
 
 def _of_ancestor(attribute: str) -> Callable[[ProcessRow, str], Any]:
@@ -414,7 +435,12 @@ _OF_ONE_ANCESTOR: Mapping[str, Callable[[ProcessRow], Any]] = {
     "proc.pgid.exe": _of_leader("pgid", "exe"),
     "proc.pgid.exepath": _of_leader("pgid", "path"),
 }
+_OF_INNER: Mapping[str, Callable[[ProcessRow], Any]] = {
+    "proc.container.aname": _all_inner("name"),
+    "proc.container.aexepath": _all_inner("path"),
+}
 _OF_ANCESTORS: Mapping[str, Callable[[ProcessRow], Any]] = {
+    **_OF_INNER,
     **{f"proc.a{field}": _all(attribute) for field, attribute in _ANCESTRAL.items()},
     "proc.apid": lambda row: tuple(each.key.pid for each in row.process.ancestors) or None,
 }

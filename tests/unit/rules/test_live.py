@@ -285,6 +285,48 @@ def test_unknown() -> None:
     assert alert.incomplete == ("container.image.repository",)
 
 
+BUILT = "evt.type = execve and proc.name = sh and not proc.container.aname = make and not proc.container.aexepath endswith /make"
+
+
+@pytest.mark.parametrize(
+    ("above", "first", "fires"),
+    [
+        (40, 1, True),  # make on the node started or entered the container
+        (1, 2, False),
+        (2, 7, False),  # what somebody's exec began
+        (40, 41, False),  # no pid namespace of its own: nothing tells the node's processes apart
+    ],
+)
+def test_what_is_above_a_container_decides_nothing(above: int, first: int, fires: bool) -> None:
+    """A build on the node that starts a container hides nothing in it; one in the container does what a build does."""
+    make = {
+        **EXEC,
+        "call": "execve",
+        "pid": 40,
+        "tid": 40,
+        "start": 40,
+        "ppid": 0,
+        "vpid": above,
+        "comm": "make",
+        "exe": "/usr/bin/make",
+    }
+    begun = {
+        **EXEC,
+        "call": "execve",
+        "pid": 41,
+        "tid": 41,
+        "start": 41,
+        "ppid": 40,
+        "parent_start": 40,
+        "vpid": first,
+        "comm": "app",
+    }
+    shell = exec_of("sh", pid=42, tid=42, start=42, ppid=41, parent_start=41, vpid=42 if first == 41 else 9)
+    alerts = fired(BUILT, make, begun, shell)
+    assert len(alerts) == fires
+    assert not any(alert.incomplete for alert in alerts)
+
+
 def test_unknown_parent_is_told() -> None:
     """An alert of a process whose parent is not known, as its exec was lost, says which fields nobody knew."""
     condition = (
