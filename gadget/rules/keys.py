@@ -60,6 +60,8 @@ class Keys:
         """Forget the key of the row of an id."""
         row = number + 1
         self._others.pop(_text(self._keys[row]), None)
+        slots = self._slots_of(self._sums[row : row + 1], np.arange(_LOOKS))
+        self._slots[slots[self._slots[slots] == row]] = 0  # the same key may come again, and again
         self._keys[row, 0], self._sums[row] = _NONE, ~self._sums[row]
 
     def _ids(self, keys: Words, make: Callable[[int], int]) -> Ids:
@@ -132,7 +134,7 @@ class Keys:
         rows[rest] = 0
         return rows
 
-    def _slots_of(self, sums: Words, look: int) -> npt.NDArray[np.intp]:
+    def _slots_of(self, sums: Words, look: int | Places) -> Places:
         bits = len(self._slots).bit_length() - 1
         return (sums >> np.uint64(64 - bits)).astype(np.intp) + look & (1 << bits) - 1
 

@@ -120,6 +120,9 @@ class Judge:
         self._keys = Keys(), Keys(), Keys()
         columns = {CALL: _OF_CALL, PROCESS: _OF_PROCESS, DESCRIPTOR: _OF_DESCRIPTOR}
         self._spans = {table: spans(schema[name] for name in names) for table, names in columns.items()}
+        self._key_spans = spans(schema[name] for name in _OF_KEY)
+        self._states = np.array([name in STATES for name in self._names])
+        self._change_call = self._names.index("change")
         self._arguments = np.array([_ARGUMENT.get(name, -1) for name in self._names])
         self.processes = Processes(surroundings.process)
         self._recent = Recent(schema, self._names, self._inside) if remember else None
@@ -194,11 +197,10 @@ class Judge:
 
     def _follow(self, sections: Sequence[Section]) -> None:
         """Take in forks, execs and ends of processes, in their order."""
-        states = np.array([name in STATES for name in self._names])
         changes = [
             (int(section.rows["timestamp"][at]), section, at)
             for section in sections
-            for at in np.flatnonzero(states[section.rows["call"]] & (section.rows["result"] >= 0)).tolist()
+            for at in self._states_of(section).tolist()
         ]
         changes.sort(key=lambda change: change[0])
         for _, section, at in changes:
@@ -211,6 +213,17 @@ class Judge:
                 self.processes.add(self._begun(section, at, is_exec=name in EXECS), int(section.rows["timestamp"][at]))
         if changes:
             self.processes.forget(changes[-1][0])
+
+    def _states_of(self, section: Section) -> Places:
+        """What tells of processes. Of changes of a program the last: it may make a million a second."""
+        calls, worked = section.rows["call"], section.rows["result"] >= 0
+        changes = np.flatnonzero((calls == self._change_call) & worked)[::-1]
+        others = np.flatnonzero(self._states[calls] & worked & (calls != self._change_call))
+        if len(changes) > 1:
+            keys = section.words(self._key_spans)[changes]
+            _, last = np.unique(keys.view(f"V{8 * keys.shape[1]}")[:, 0], return_index=True)
+            changes = changes[last]
+        return np.concatenate([others, changes])
 
     def _begun(self, section: Section, at: int, *, is_exec: bool) -> Process:
         """The program of a process that was forked, or has begun another one."""

@@ -498,3 +498,22 @@ def test_bytes() -> None:
         )
         assert sum(table.size for table in judge._tables) < 2 << 20
         assert judge.processes.size == sum(each.size for each in judge.processes._known.values()) < 2 << 20
+
+
+def test_flood_of_changes() -> None:
+    """A process that changes its folder a million times a second costs a look at each batch, and its last folder counts."""
+    looked: list[Process] = []
+
+    class Counted(Processes):
+        def weigh(self, process: Process) -> None:
+            looked.append(process)
+            super().weigh(process)
+
+    judge = Judge(loaded(rule("'evt.type = openat and proc.cwd = /tmp/999/'")), SCHEMA, Node())
+    judge.processes = Counted(lambda pid: None)
+    relations = {"vpid": 1, "ppid": 5, "parent_start": 50, "exec_id": 2}
+    changes = [{"call": "change", "cwd": f"/tmp/{at}", **relations} for at in range(1_000)]
+    opens = [{"call": "openat", "fd": 3, "path": "/etc/hosts", "exec_id": 2, "timestamp": 5_000}]
+    beside = [{**changes[3], "pid": 8, "tid": 8, "start": 80}, {**changes[5], "exec_id": 1}]
+    alerts = judge.judge([packed(exec_of("sh"), *changes[:500], *beside, *changes[500:], *opens)], 0)
+    assert len(alerts) == 1 and len(looked) == 3
