@@ -67,7 +67,7 @@ def _documented(text: str) -> Iterator[tuple[str, str, str]]:
 
 def _example(name: str) -> str:
     """The shortest statement of a gadget that uses it, else of another program or a test; empty if there is none."""
-    sources = sorted(BPF.glob("*/*.bpf.c"))
+    sources = sorted(path for path in BPF.glob("*/*.[ch]") if path.parent.name != "include")
     gadgets = [path for path in sources if (path.parent / "gadget.toml").exists()]
     for paths in (gadgets, [path for path in sources if path not in gadgets], sorted(TESTS.glob("*/*.bpf.c"))):
         found = [
