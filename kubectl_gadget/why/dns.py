@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from gadget.kinds.texts import decode_text
 from kubectl_gadget.strace import Call
+from kubectl_gadget.why.arguments import call_name
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
-from kubectl_gadget.why.history import CallHistory, call_name
+from kubectl_gadget.why.history import CallHistory
 from kubectl_gadget.why.meant import mentions
 
 _HEADER = 12  # bytes: RFC 1035, 4.1.1

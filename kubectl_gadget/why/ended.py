@@ -12,9 +12,10 @@ from gadget.kinds.texts import decode_text
 from gadget.kinds.times import short_duration
 from kubectl_gadget.strace import Call, siginfo
 from kubectl_gadget.traceloop.calls import DeliveredSignal, SentSignal, ThreadEnd
+from kubectl_gadget.why.arguments import call_name
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
-from kubectl_gadget.why.history import CallHistory, call_name
+from kubectl_gadget.why.history import CallHistory
 
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP"}
 #: Signals that ask a program to end, and those that ask others to end and others for something else: a dump, a reload.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kubectl_gadget.why import telling
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import BACKGROUND, Finding
-from kubectl_gadget.why.history import CallHistory, Failure
+from kubectl_gadget.why.history import CallHistory
 from kubectl_gadget.why.last_words import CHAINED, FAREWELL, UNCAUGHT, at_the_end, outlived, said_at
 from kubectl_gadget.why.meant import (
     CLEANS,
@@ -24,6 +24,7 @@ from kubectl_gadget.why.meant import (
     mentions_subject,
     what_failed,
 )
+from kubectl_gadget.why.noted import Failure
 from kubectl_gadget.why.telling import Attempts
 
 

@@ -13,10 +13,11 @@ from gadget.kinds.texts import decode_text
 from gadget.kinds.times import short_duration
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import DeliveredSignal, ThreadEnd
+from kubectl_gadget.why.arguments import OPENS, call_name, endpoint, meaning
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
-from kubectl_gadget.why.history import OPENS, Failure, call_name, endpoint, meaning
 from kubectl_gadget.why.meant import IDLE, SHORT, mentions_subject
+from kubectl_gadget.why.noted import Failure
 
 #: Shorter waits are no news, nanoseconds.
 LONG_NS = 2_000_000_000

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from gadget.kinds.times import short_duration
+from kubectl_gadget.why.arguments import endpoint
 from kubectl_gadget.why.ended import STARTS, heard, in_time
 from kubectl_gadget.why.facts import Facts, Kubernetes, PodEvent
 from kubectl_gadget.why.findings import Finding, plain, quoted
-from kubectl_gadget.why.history import endpoint
 
 _IMAGE = re.compile(r"ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|RegistryUnavailable|"
                     r"ImageInspectError|SignatureValidationFailed")  # fmt: skip

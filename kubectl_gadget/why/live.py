@@ -12,10 +12,11 @@ from gadget.kinds.texts import decode_text
 from kubectl_gadget.agents.client import ask_once
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why import failed, now
+from kubectl_gadget.why.arguments import call_name
 from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, Node
 from kubectl_gadget.why.findings import plain
-from kubectl_gadget.why.history import Failure, call_name
 from kubectl_gadget.why.meant import what_failed
+from kubectl_gadget.why.noted import Failure
 
 #: An answer that takes longer is not waited for. The agent itself takes 1 s at most.
 SECONDS = 2.0

@@ -7,7 +7,8 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from gadget import syscalls
-from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, meaning
+from kubectl_gadget.why.arguments import meaning
+from kubectl_gadget.why.noted import NO_ANSWER, NO_REPLY, Failure
 
 _EXEC = ("execve", "execveat")
 _FORK = ("clone", "clone3", "fork", "vfork")

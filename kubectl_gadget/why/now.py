@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, Node
 from kubectl_gadget.why.findings import plain
-from kubectl_gadget.why.history import Failure
+from kubectl_gadget.why.noted import Failure
 
 #: linux/capability.h: with these a process is not asked for its rights to files.
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
-from kubectl_gadget.why.history import NAME_SERVER, CallHistory
+from kubectl_gadget.why.history import CallHistory
 from kubectl_gadget.why.last_words import CHAINED, of_errors, outlived
 from kubectl_gadget.why.meant import ERROR_LINE
+from kubectl_gadget.why.noted import NAME_SERVER
 
 TABLE = Path(__file__).parent / "said.toml"
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from gadget.kinds.times import short_duration
 from kubectl_gadget.strace import Call
 from kubectl_gadget.why import now
+from kubectl_gadget.why.arguments import meaning
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import plain, quoted
-from kubectl_gadget.why.history import CallHistory, Failure, meaning
+from kubectl_gadget.why.history import CallHistory
 from kubectl_gadget.why.meant import PRIVILEGED, SHORT, VERBS, Meant, mentions_error, mentions_subject
+from kubectl_gadget.why.noted import Failure
 
 
 @dataclass
