@@ -18,7 +18,7 @@ from agent.limits import OWN_FILES, RUN_FILES, STANDING_RUNS, RunBudget
 from agent.run.lacking import Lacking
 from agent.run.replies import batch_reply, container_messages, is_wanted, started_reply, summary_reply
 from agent.run.runs import Runs, begin, key_of
-from agent.run.source import check_loadable
+from agent.run.source import LoadPlan, check_loadable
 from agent.selection import Selection
 from agent.service import Running
 from gadget import catalog
@@ -55,7 +55,9 @@ class AgentService(Answering):
         self._budget = budget or RunBudget(node=node)
         self._runs = runs or Runs()
         self._beginning = threading.BoundedSemaphore(BEGINNINGS)
-        self._lacking = Lacking(lambda gadget: check_loadable(gadget, tracker.map_fd, tracker.mount, self._budget))
+        self._lacking = Lacking(
+            lambda gadget: check_loadable(LoadPlan(gadget, {}, tracker.map_fd, tracker.mount, self._budget))
+        )
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
         """Who this agent is."""

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 from agent.bpf.bpf_object import ring_bytes
 from agent.bpf.ring import Ring
-from agent.limits import RunBudget
 from agent.run.batch import Rows
-from agent.run.source import RINGS, Loaded
-from gadget.catalog import Gadget
+from agent.run.source import RINGS, Loaded, LoadPlan
 
 
 class Events(Loaded):
     """A gadget's object, loaded and attached, and its rings."""
 
-    def __init__(
-        self,
-        gadget: Gadget,
-        settings: Mapping[str, str],
-        containers_fd: int,
-        cgroups: Path,
-        budget: RunBudget,
-        ring_size: int = 0,
-    ) -> None:
-        """Load gadget with parameter settings; ring_size in bytes, 0 for the gadget's own.
-
-        containers_fd is of the map of containers, cgroups where cgroup2 is mounted. Exhausted if the rings do not fit
-        into the budget.
-        """
+    def __init__(self, plan: LoadPlan, ring_size: int = 0) -> None:
+        """Load what plan says; ring_size in bytes, 0 for the gadget's own. Exhausted if the budget has no such room."""
         self._rings: list[Ring] = []
-        super().__init__(gadget, settings, budget, cgroups)
+        super().__init__(plan)
         try:
             rings = [name for name in RINGS if self.object.has_map(name)]
             sizes = [self.object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in rings]
-            self.load(containers_fd, sum(sizes))
+            self.load(sum(sizes))
             self._rings = [Ring(self.object.map_fd(name), size) for name, size in zip(rings, sizes, strict=True)]
             self.object.attach(self._where)
         except BaseException:

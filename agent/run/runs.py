@@ -17,7 +17,7 @@ from agent.run.events import Events
 from agent.run.masked import Masked, check_maskable, masked_fields
 from agent.run.run import Run
 from agent.run.snapshot import Snapshots
-from agent.run.source import Source
+from agent.run.source import LoadPlan, Source
 from agent.run.subscriber import Subscriber
 from agent.run.table import Tables
 from agent.selection import Selection
@@ -58,7 +58,8 @@ def begin(
     if masker and masked_fields(gadget):
         check_maskable(gadget, settings)
         others.append(Masked(gadget, masker))
-    source = _open(gadget, settings, tracker, selection, budget or RunBudget(), ring_size, interval_ns, totals)
+    plan = LoadPlan(gadget, settings, tracker.map_fd, tracker.mount, budget or RunBudget())
+    source = _open(plan, tracker, selection, ring_size, interval_ns, totals)
     try:
         return Run(source, Choosing(source, tracker, selection), others)
     except BaseException:
@@ -67,29 +68,22 @@ def begin(
 
 
 def _open(
-    gadget: Gadget,
-    settings: Mapping[str, str],
-    tracker: Tracker,
-    selection: Selection,
-    budget: RunBudget,
-    ring_size: int,
-    interval_ns: int,
-    totals: bool,
+    plan: LoadPlan, tracker: Tracker, selection: Selection, ring_size: int, interval_ns: int, totals: bool
 ) -> Source:
     """The source that a gadget is. UsageError if it does not have what is asked for."""
+    gadget = plan.gadget
     gadget.check_interval(interval_ns)
     if totals and gadget.source != TABLE:
         raise UsageError(f"{gadget.name} counts nothing: it takes no --totals")
-    containers_fd, cgroups = tracker.map_fd, tracker.mount
-    reader, wanted = find_reader(gadget.name, cgroups, tracker.proc), partial(_wanted, tracker, selection)
+    reader, wanted = find_reader(gadget.name, tracker.mount, tracker.proc), partial(_wanted, tracker, selection)
     if gadget.source == TABLE:
         interval_ns = interval_ns or int(gadget.interval * 1e9) or USUAL_INTERVAL_NS
-        return Tables(gadget, settings, containers_fd, cgroups, budget, interval_ns, totals=totals)
+        return Tables(plan, interval_ns, totals=totals)
     if gadget.source == SNAPSHOT:
-        of_all = reader if not settings.keys() & _OF_PROCESSES else None
+        of_all = reader if not plan.settings.keys() & _OF_PROCESSES else None
         more = (lambda: of_all.read(wanted())) if of_all else None
-        return Snapshots(gadget, settings, containers_fd, cgroups, budget, interval_ns, more)
-    return Events(gadget, settings, containers_fd, cgroups, budget, ring_size)
+        return Snapshots(plan, interval_ns, more)
+    return Events(plan, ring_size)
 
 
 def _wanted(tracker: Tracker, selection: Selection) -> list[Cgroup]:

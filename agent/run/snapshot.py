@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.bpf.attach import iterators
-from agent.limits import RunBudget
 from agent.readers import Reading
 from agent.run.batch import Rows
 from agent.run.clocked import Clock, Clocked, boot_ns, stamp
 from agent.run.readings import WALK_SECONDS, collect, count_lost
-from agent.run.source import LOSSES
-from gadget.catalog import Gadget
+from agent.run.source import LOSSES, LoadPlan
 from gadget.schema import KEY_OFFSET, MOST_ENTRIES, MOST_TABLE_BYTES
 
 #: The place of a walk that is over: WALK_END in bpf/include/walk.h.
@@ -34,28 +31,19 @@ class Snapshots(Clocked):
     holds = False  # the rows of a snapshot are shown together
     _more: Callable[[], Iterable[Reading]] | None = None
 
-    def __init__(
-        self,
-        gadget: Gadget,
-        settings: Mapping[str, str],
-        containers_fd: int,
-        cgroups: Path,
-        budget: RunBudget,
-        interval_ns: int,
-        more: Callable[[], Iterable[Reading]] | None = None,
-    ) -> None:
-        """Load gadget with parameter settings; interval_ns 0: one snapshot alone. more reads what no program sees.
+    def __init__(self, plan: LoadPlan, interval_ns: int, more: Callable[[], Iterable[Reading]] | None = None) -> None:
+        """Load what plan says; interval_ns 0: one snapshot alone. more reads what no program sees.
 
         That is all there is of a gadget of readings, whose object has no programs: see bpf/include/readings.h.
         """
-        super().__init__(gadget, settings, budget, cgroups)
+        super().__init__(plan)
         self._walks = self.object.has_map("place")
         #: of what a program writes at once: a row, or a slot of one
-        self._size = self.object.value_size("slot") if self._walks else gadget.schema.text_offset
+        self._size = self.object.value_size("slot") if self._walks else plan.gadget.schema.text_offset
         self._most = min(MOST_TABLE_BYTES // self._size, MOST_ENTRIES)
         self._lost, self._more, self._lost_more = 0, more, Counter[int]()
         try:
-            self.load(containers_fd, 3 * (MOST_TABLE_BYTES if more else self._most * self._size))
+            self.load(3 * (MOST_TABLE_BYTES if more else self._most * self._size))
             turns = self.object.map_fd("turns") if self._walks else -1
             self.object.attach(replace(self._where, looks=False, turns=turns))
         except BaseException:

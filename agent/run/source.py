@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +78,20 @@ class Source(Protocol):
         """Detach and free everything."""
 
 
+@dataclass(frozen=True)
+class LoadPlan:
+    """A gadget that is to be loaded, with parameter settings.
+
+    containers_fd is of the map of containers, cgroups where cgroup2 is mounted. Memory is taken from budget.
+    """
+
+    gadget: Gadget
+    settings: Mapping[str, str]
+    containers_fd: int
+    cgroups: Path
+    budget: RunBudget
+
+
 class Loaded:
     """A gadget's object through its life, and what it takes of the budget."""
 
@@ -84,15 +99,15 @@ class Loaded:
     repeats = False
     whole: TableInfo | None = None
 
-    def __init__(self, gadget: Gadget, settings: Mapping[str, str], budget: RunBudget, cgroups: Path) -> None:
-        """Open the object of gadget, and configure it by parameter settings; cgroups is where cgroup2 is mounted."""
-        self.gadget = gadget
+    def __init__(self, plan: LoadPlan) -> None:
+        """Open the gadget's object, and configure it."""
+        self.gadget = gadget = plan.gadget
         self.host = False
         self.object = BpfObject(read_object(gadget.name), gadget.name)
-        self._budget, self._taken = budget, 0
+        self._plan, self._taken = plan, 0
         hz = next((bytes.fromhex(each.default) for each in gadget.parameters if each.name == HZ), b"")
         try:
-            for parameter, encoded in parameters.encode_all(gadget, settings):
+            for parameter, encoded in parameters.encode_all(gadget, plan.settings):
                 self.object.configure(parameter.offset, encoded)
                 if parameter.name == "host":
                     self.host = any(encoded)
@@ -101,7 +116,7 @@ class Loaded:
         except BaseException:
             self.object.close()
             raise
-        self._where = Where(cgroup=cgroups, hz=int.from_bytes(hz, sys.byteorder), calls=LANES)
+        self._where = Where(cgroup=plan.cgroups, hz=int.from_bytes(hz, sys.byteorder), calls=LANES)
 
     @property
     def due(self) -> float:
@@ -112,12 +127,12 @@ class Loaded:
         """Nothing that goes on."""
         return None
 
-    def load(self, containers_fd: int, size: int) -> None:
+    def load(self, size: int) -> None:
         """Load the object, with rings or tables of size bytes. Exhausted if its maps do not fit into the budget."""
         size += max(self.object.preallocated_bytes((*TABLES, CONTAINERS)) - MAP_BYTES, 0)
-        self._budget.take(size)
+        self._plan.budget.take(size)
         self._taken = size
-        self.object.share(CONTAINERS, containers_fd)
+        self.object.share(CONTAINERS, self._plan.containers_fd)
         if self._where.hz or self.object.has_programs(IN_SCHEDULER):
             self.object.preallocate("chosen", "losses_by_cgroup")
         self.object.load()
@@ -136,16 +151,16 @@ class Loaded:
         """Detach and free everything."""
         self.object.close()
         if self._taken:
-            self._budget.give_back(self._taken)
+            self._plan.budget.give_back(self._taken)
             self._taken = 0
 
 
-def check_loadable(gadget: Gadget, containers_fd: int, cgroups: Path, budget: RunBudget) -> None:
+def check_loadable(plan: LoadPlan) -> None:
     """Load a gadget's object as a run of it would, and attach nothing. GadgetError if that is not possible."""
-    loaded = Loaded(gadget, {}, budget, cgroups)
+    loaded = Loaded(plan)
     try:
         for name in filter(loaded.object.has_map, RINGS):
             loaded.object.resize(name, ring_bytes(0))
-        loaded.load(containers_fd, 0)
+        loaded.load(0)
     finally:
         loaded.close()

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from ctypes import byref
 from errno import ENOENT
-from pathlib import Path
 
 import numpy as np
 
 from agent.bpf import libbpf
 from agent.bpf.bpf_object import ENTRY_BYTES
-from agent.limits import RunBudget
 from agent.run.batch import Rows, TableInfo
 from agent.run.clocked import Clock, Clocked, boot_ns, stamp
-from agent.run.source import LOSSES, TABLES
+from agent.run.source import LOSSES, TABLES, LoadPlan
 from agent.run.totals import Totals
-from gadget.catalog import Gadget
 from gadget.schema import KEY_OFFSET, value_offset
 
 
@@ -31,31 +28,21 @@ class Tables(Clocked):
 
     holds = False  # the rows of a table are shown together
 
-    def __init__(
-        self,
-        gadget: Gadget,
-        settings: Mapping[str, str],
-        containers_fd: int,
-        cgroups: Path,
-        budget: RunBudget,
-        interval_ns: int,
-        *,
-        totals: bool = False,
-    ) -> None:
-        """Load gadget with parameter settings, and begin the first interval."""
+    def __init__(self, plan: LoadPlan, interval_ns: int, *, totals: bool = False) -> None:
+        """Load what plan says, and begin the first interval."""
         self._keys = self._values = np.empty((0, 0), np.uint8)
         self._totals: Totals | None = None
-        super().__init__(gadget, settings, budget, cgroups)
+        super().__init__(plan)
         self.repeats = totals
         try:
             entries = self.object.resize(TABLES[0], None)
             key_size, value_size = self.object.key_size(TABLES[0]), self.object.value_size(TABLES[0])
             size = value_offset(key_size) + value_size
-            self.load(containers_fd, most_bytes(entries, size, totals=totals))
+            self.load(most_bytes(entries, size, totals=totals))
             self._fds = [self.object.map_fd(name) for name in TABLES]
             self._keys = np.zeros((entries, key_size), np.uint8)
             self._values = np.zeros((entries, value_size), np.uint8)
-            self._totals = Totals(gadget.schema, key_size, size, entries) if totals else None
+            self._totals = Totals(plan.gadget.schema, key_size, size, entries) if totals else None
             self._lib = libbpf.library()
             self.object.attach(self._where)
         except BaseException:

@@ -15,7 +15,7 @@ from agent.bpf.bpf_object import BpfObject
 from agent.bpf.objects import read_object
 from agent.limits import MIB, RUN_BYTES, RunBudget, bytes_for_runs, memory_limit
 from agent.run.events import RINGS
-from agent.run.source import Loaded
+from agent.run.source import Loaded, LoadPlan
 from agent.server import MAX_FILES
 from gadget import catalog
 from gadget.errors import Exhausted
@@ -77,9 +77,9 @@ def test_maps_count(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(BpfObject, name, lambda *_: None)
 
     def load(gadget: str) -> None:
-        loaded = Loaded(catalog.find(gadget), {}, RunBudget(RUN_BYTES + 2 * MIB), Path("/"))
+        loaded = Loaded(LoadPlan(catalog.find(gadget), {}, -1, Path("/"), RunBudget(RUN_BYTES + 2 * MIB)))
         try:
-            loaded.load(-1, 0)
+            loaded.load(0)
         finally:
             loaded.close()
 
