@@ -33,6 +33,15 @@ def counted(number: int, what: str, grouping: str = "") -> str:
     return f"{number:{grouping}} {what}{'' if number == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest} s"
+
+
 def meant(word: str, known: Iterable[str]) -> str:
     """A question with the words that are like a misspelt one; empty if none is."""
     from difflib import get_close_matches  # for those alone who misspell

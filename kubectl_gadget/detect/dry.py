@@ -21,10 +21,10 @@ from kubectl_gadget.detect.judge import check_sent
 from kubectl_gadget.detect.live import AlertOutput, AlertSession
 from kubectl_gadget.detect.replies import GADGET
 from kubectl_gadget.detect.written import Text
+from kubectl_gadget.stream.books import Node
 from kubectl_gadget.stream.merge import TimedRow
 from kubectl_gadget.stream.recording import Recording
 from kubectl_gadget.stream.request import Request, Selection
-from kubectl_gadget.stream.session import Node
 from kubectl_gadget.stream.streams import Message
 from kubectl_gadget.tell import tell
 

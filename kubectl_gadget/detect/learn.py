@@ -24,11 +24,12 @@ from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
 from kubectl_gadget.output import Output
 from kubectl_gadget.stream.begin import stops
+from kubectl_gadget.stream.books import Node
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.countdown import Countdown
 from kubectl_gadget.stream.merge import TimedRow
 from kubectl_gadget.stream.request import Request, Selection
-from kubectl_gadget.stream.session import Node, Session
+from kubectl_gadget.stream.session import Session
 from kubectl_gadget.stream.streams import Check, Streams
 from kubectl_gadget.tell import tell, write_lines
 

@@ -32,12 +32,13 @@ from kubectl_gadget.detect.screen import Screen
 from kubectl_gadget.detect.written import Text
 from kubectl_gadget.output import Output, make_output, write_table
 from kubectl_gadget.stream.begin import stops
+from kubectl_gadget.stream.books import Gap, Node, reasons_of
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.merge import TimedRow
 from kubectl_gadget.stream.nothing import ExistingContainer
 from kubectl_gadget.stream.recording import Writer
 from kubectl_gadget.stream.request import Request, Selection
-from kubectl_gadget.stream.session import Gap, Node, Session
+from kubectl_gadget.stream.session import Session
 from kubectl_gadget.stream.streams import Check, Message, Streams
 from kubectl_gadget.tell import tell
 
@@ -250,7 +251,7 @@ class AlertSession(Session):
         return f"{by_rule(self._alerts.fired)} of {counted(self._judged_before + sum(self._judged.values()), 'event')}"
 
     def _advice(self) -> str:
-        reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}
+        reasons = reasons_of(self._nodes.values())
         if OVERWRITTEN in reasons:
             return " More is kept with --detect-keep of the agent."
         asked = "" if self._request.standing else ": --priority, --tag, --rule"

@@ -58,7 +58,7 @@ class ServedSession(FlowSession):
 
     def _count(self, target: str, reply: pb.RunReply) -> None:
         super()._count(target, reply)
-        lost = sum(node.lost() for node in self._nodes.values())
+        lost = sum(node.lost for node in self._nodes.values())
         if lost > self._lost:
             self._ring.lose(lost - self._lost)
             if self._totals:

@@ -14,9 +14,10 @@ from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS, FlowLines, FlowText
 from kubectl_gadget.observe.pairs import NEEDED, Pair, Pairs
 from kubectl_gadget.output import Output, all_fields, find_form, text_of
+from kubectl_gadget.stream.books import Node
 from kubectl_gadget.stream.merge import TimedRow
 from kubectl_gadget.stream.request import Request
-from kubectl_gadget.stream.session import Node, Session
+from kubectl_gadget.stream.session import Session
 from kubectl_gadget.stream.streams import Message
 from kubectl_gadget.tell import tell
 

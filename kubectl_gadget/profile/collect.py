@@ -18,11 +18,12 @@ from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output
 from kubectl_gadget.profile.stacks import CUT, NO_STACK, Function, Samples, StackOwner
 from kubectl_gadget.stream.begin import stops
+from kubectl_gadget.stream.books import Node
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.countdown import Countdown
 from kubectl_gadget.stream.merge import TimedRow
 from kubectl_gadget.stream.request import Request
-from kubectl_gadget.stream.session import Node, Session
+from kubectl_gadget.stream.session import Session
 from kubectl_gadget.stream.streams import Check, Streams
 
 _SCHEMA = Schema((), 0)

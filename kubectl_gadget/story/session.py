@@ -20,13 +20,14 @@ from kubectl_gadget.story.kinds import FORMS, ShownKind, recorded
 from kubectl_gadget.story.lines import StoryDocuments, StoryLines, Teller
 from kubectl_gadget.story.requests import make_requests
 from kubectl_gadget.story.together import Together, key_of, parts_of
+from kubectl_gadget.stream.books import Gap, Node
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.merge import Merge, TimedRow
 from kubectl_gadget.stream.nothing import ExistingContainer
 from kubectl_gadget.stream.peers import Look, add_names
 from kubectl_gadget.stream.recording import Recording, Writer
 from kubectl_gadget.stream.request import Request
-from kubectl_gadget.stream.session import Gap, Node, Session
+from kubectl_gadget.stream.session import Session
 from kubectl_gadget.stream.streams import Ended
 from kubectl_gadget.tell import tell
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from gadget.schema import Column, Row
+from gadget.text import duration
 from kubectl_gadget.output import Output
 from kubectl_gadget.progress import Progress
-from kubectl_gadget.stream.session import duration
 
 
 class Countdown(Output):

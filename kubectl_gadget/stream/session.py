@@ -5,23 +5,33 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Malformed, Unreachable, UsageError
 from gadget.kinds.times import moment
 from gadget.memory import expect_batches
-from gadget.recorded import NOT_KEPT, OVERWRITTEN
-from gadget.rows import Decoder, Mask, Table
+from gadget.rows import Decoder
 from gadget.schema import Column, Row, Schema
-from gadget.text import counted
+from gadget.text import counted, duration
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output, all_fields, find_form
 from kubectl_gadget.output.stdout import CutShort
 from kubectl_gadget.stream.backlog import Backlog
+from kubectl_gadget.stream.books import (
+    CUT_OFF,
+    Gap,
+    Node,
+    advice,
+    incomplete,
+    open_gap,
+    reasons_of,
+    unwatched,
+    where_lost,
+    who_is_not_known,
+)
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.merge import Merge, TimedRow
 from kubectl_gadget.stream.narrow import of_nodes, within, without
@@ -38,51 +48,12 @@ from kubectl_gadget.tell import tell
 SILENCE_SECONDS = 0.5
 #: How many heartbeats of an agent may be missed before it counts as silent.
 BEATS_MISSED = 5
-#: What agents call the loss of events of containers that they could not name.
-NOT_KNOWN = "container not known"
 #: How many rows are written at a time: so few that their memory stays in the processor's cache and is used again.
 AT_ONCE = 2000
 #: What an agent that does not know Selection.any_of makes of -p.
 OLDER = "its agent is older: there -p means whole names, and pods that come later are not shown"
 #: How many nodes a recording may have; Kubernetes has up to 5,000.
 MOST_TARGETS = 10_000
-#: How many losses the last line names, by container and reason.
-MOST_PLACES = 20
-
-
-@dataclass
-class Node:
-    """One agent's side of a session. An agent that went away and came again has had several runs."""
-
-    decoder: Decoder
-    filter: Callable[[Table], Mask | None]
-    losses: list[pb.Loss] = field(default_factory=list)
-    earlier: list[pb.Loss] = field(default_factory=list)
-    undecided: int = 0
-    beat_seconds: float = 0.0
-    heard: float = 0.0
-    silent: bool = False
-
-    def lost(self) -> int:
-        """How many events it lost in all runs."""
-        return sum(loss.count for loss in (*self.earlier, *self.losses))
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A time in which a target was not watched, and why. when says it in words if the seconds are not known."""
-
-    target: str
-    told: str
-    seconds: float = 0.0
-    when: str = ""
-
-
-CUT_OFF = Gap(
-    "what came after the recording",
-    "the recording was cut off: this is what it holds up to there",
-    when="was cut off",
-)
 
 
 class Session:
@@ -258,7 +229,7 @@ class Session:
 
     def _so_far(self) -> str:
         """The line below a live table."""
-        lost = sum(node.lost() for node in self._nodes.values())
+        lost = sum(node.lost for node in self._nodes.values())
         seconds = duration(int(time.monotonic() - self._began)).replace(".0", "")
         return f"{self._what()} in {seconds}; {f'{lost} lost' if lost else 'nothing lost'}"
 
@@ -407,7 +378,7 @@ class Session:
 
     def _all_gaps(self) -> list[Gap]:
         """All times in which a target was not watched."""
-        return [*self._gaps, *map(_open_gap, self._away.values())]
+        return [*self._gaps, *map(open_gap, self._away.values())]
 
     def _count_nodes(self) -> int:
         """How many nodes were watched."""
@@ -542,13 +513,14 @@ class Session:
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
         covered = f"{self._watched()}, {counted(len(self._containers - {''}), 'container')}"
-        lost = sum(node.lost() for node in self._nodes.values())
+        lost = sum(node.lost for node in self._nodes.values())
         gaps = self._all_gaps()
         if lost:
-            kept = f"{lost} lost: {self._where()}.{self._advice()}"
-            kept += f" Not watched: {_unwatched(gaps)}." if gaps else ""
+            places = [(self._place(target, node), node) for target, node in self._nodes.items()]
+            kept = f"{lost} lost: {where_lost(places)}.{self._advice()}"
+            kept += f" Not watched: {unwatched(gaps)}." if gaps else ""
         else:
-            kept = f"nothing lost of what was watched; not watched: {_unwatched(gaps)}." if gaps else "nothing lost."
+            kept = f"nothing lost of what was watched; not watched: {unwatched(gaps)}." if gaps else "nothing lost."
         tell(f"{self._what()} from {covered}{when}; {kept}")
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what, known = ("row", "") if self._rounds else (self.thing, " within 2 s")
@@ -556,16 +528,10 @@ class Session:
         if self._cut_ns:
             tell(f"Ended {duration(self._cut_ns / 1e9)} into a table, which is not shown.")
         unknown = [self._request.gadget.unknown[name] for name, never in self._unknown.items() if never]
-        for line in (*self._who_is_not_known(), *self._left_out(), *(f"{line}." for line in unknown)):
+        for line in (*who_is_not_known(self._nodes.values()), *self._left_out(), *(f"{line}." for line in unknown)):
             tell(line)
-        of_each: Counter[str] = Counter()
-        for gap in gaps:
-            of_each[gap.target] += 1
-            if of_each[gap.target] <= MOST_PLACES:
-                tell(f"incomplete: {gap.told}")
-        for target, number in of_each.items():
-            if number > MOST_PLACES:
-                tell(f"incomplete: {target}: not seen {number - MOST_PLACES} times more")
+        for line in incomplete(gaps):
+            tell(line)
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
 
@@ -580,45 +546,8 @@ class Session:
                     yield f"{what} left out: --{name.replace('_', '-')} shows them."
 
     def _advice(self) -> str:
-        reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}
-        if "ring full" in reasons:
-            return " Narrow it down, or raise --buffer."
-        if OVERWRITTEN in reasons:
-            return " More is kept with --keep."
-        return "" if reasons <= {NOT_KNOWN, NOT_KEPT} else " Narrow it down."
-
-    def _who_is_not_known(self) -> Iterator[str]:
-        """What events of containers that are not known are, and why they are left out."""
-        nameless = unknown = 0
-        for node in self._nodes.values():
-            for loss in (*node.earlier, *node.losses):
-                if loss.reason == NOT_KNOWN and loss.cgroup_id in node.decoder.names:
-                    nameless += loss.count
-                elif loss.reason == NOT_KNOWN:
-                    unknown += loss.count
-        if nameless:
-            what = "of containers that ended before their names could be read: they may be what was asked for"
-            yield f"{counted(nameless, 'event')} {what}; without -n, -p, -c and -l they are shown by id."
-        if unknown:
-            what = "of cgroups that came and went faster than they could be followed: perhaps containers, perhaps not"
-            yield f"{counted(unknown, 'event')} {what}; --host shows them."
-
-    def _where(self) -> str:
-        places = []
-        for target, node in self._nodes.items():
-            by_reason: dict[str, list[str]] = {}
-            counts: Counter[tuple[str, int]] = Counter()
-            for loss in (*node.earlier, *node.losses):
-                counts[loss.reason, loss.cgroup_id] += loss.count
-            for (reason, cgroup_id), number in counts.most_common():
-                names = node.decoder.names.get(cgroup_id)
-                who = (names[2] or names[3][:12]) if names else "other"
-                by_reason.setdefault(reason, []).append(f"{who} {number}")
-            for reason, losers in by_reason.items():
-                places.append(
-                    f"{reason} on {self._place(target, node)} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})"
-                )
-        return "; ".join(places[:MOST_PLACES]) + f"; and {len(places) - MOST_PLACES} more" * (len(places) > MOST_PLACES)
+        """What to do against losses."""
+        return advice(reasons_of(self._nodes.values()))
 
 
 def stream(
@@ -636,30 +565,3 @@ def stream(
 def replay(recording: Recording, request: Request) -> None:
     """Show a recording as request asks."""
     Session(request).replay(recording)
-
-
-def _open_gap(ended: Ended) -> Gap:
-    """The gap of a target that sends no more: why, and since when."""
-    if not ended.heard_ns:
-        return Gap(ended.target, str(ended.error), when="at all")
-    return Gap(ended.target, f"{ended.error}; not seen from {moment(ended.heard_ns)} on", when="in the end")
-
-
-def _unwatched(gaps: list[Gap]) -> str:
-    """The targets with gaps, how often and how long, in a few words."""
-    told = []
-    for target in dict.fromkeys(gap.target for gap in gaps):
-        mine = [gap for gap in gaps if gap.target == target]
-        closed = [gap.seconds for gap in mine if not gap.when]
-        words = [f"{counted(len(closed), 'time')}, {duration(sum(closed))}"] if closed else []
-        told.append(f"{target} {' and '.join([*words, *(gap.when for gap in mine if gap.when)])}")
-    return "; ".join(told[:5]) + f"; and {len(told) - 5} more" * (len(told) > 5)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest} s"

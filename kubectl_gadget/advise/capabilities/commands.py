@@ -104,9 +104,9 @@ def _read(file: Path, request: Any, write: Any) -> None:
 
 
 def _write(needs: list[Need], seconds: float, form: str, output_dir: Path | None) -> None:
+    from gadget.text import duration
     from kubectl_gadget.advise.capabilities import render
     from kubectl_gadget.advise.files import write_file
-    from kubectl_gadget.stream.session import duration
 
     workloads = render.together(needs)
     if form == "json":

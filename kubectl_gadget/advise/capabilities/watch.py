@@ -13,11 +13,12 @@ from kubectl_gadget.advise.capabilities.need import CapabilityCheck, CapabilityN
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output, all_fields, text_of
 from kubectl_gadget.stream.begin import begin
+from kubectl_gadget.stream.books import Node
 from kubectl_gadget.stream.containers import known_containers, list_containers
 from kubectl_gadget.stream.countdown import Countdown
 from kubectl_gadget.stream.recording import Recording
 from kubectl_gadget.stream.request import Request, Selection
-from kubectl_gadget.stream.session import Node, Session
+from kubectl_gadget.stream.session import Session
 
 #: How long an agent may take to tell whose pods are.
 SOON_SECONDS = 5.0
