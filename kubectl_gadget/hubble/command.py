@@ -87,7 +87,7 @@ class ServeCommand(HeadedCommand):
             raise UsageError(f"--listen {listen}: want HOST:PORT, such as {LISTEN}")
         request = make_request(catalog.find(GADGET), {}, "json", "", (), "", standing=GADGET, last=keep, follow=True)
         from gadget.exposition import PATH
-        from kubectl_gadget.hubble.living import keep_asking
+        from kubectl_gadget.hubble.living import has_all_nodes, keep_asking
         from kubectl_gadget.hubble.metrics import FlowTotals, serving
         from kubectl_gadget.hubble.ring import FlowRing  # grpc and numpy
         from kubectl_gadget.hubble.server import Keys, Server
@@ -116,7 +116,7 @@ class ServeCommand(HeadedCommand):
                 return server.observer.session
 
             def make_for(targets: Targets) -> Callable[..., ServedSession]:
-                if totals:
+                if totals and has_all_nodes(agent, local):
                     keep_asking(targets, totals)
                 return make
 

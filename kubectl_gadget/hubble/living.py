@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
@@ -14,6 +15,13 @@ from kubectl_gadget.stream.containers import SOON_SECONDS, list_containers
 
 #: How often agents are asked.
 AGAIN_SECONDS = 60.0
+
+
+def has_all_nodes(agent: Sequence[str], local: bool) -> bool:
+    """Whether the agents of a command know all workloads. With --agent and --node others have some that go on."""
+    from kubectl_gadget.cluster.options import chosen_clusters
+
+    return local or not (agent or any(cluster.nodes for cluster in chosen_clusters()))
 
 
 def living(targets: Targets) -> set[tuple[str, str]] | None:

@@ -9,10 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kubectl_gadget.agents.targets import Targets
-from kubectl_gadget.hubble.living import living
+from kubectl_gadget.cluster.options import CLUSTER
+from kubectl_gadget.hubble.living import has_all_nodes, living
 from kubectl_gadget.hubble.metrics import METRICS, OTHER, FlowTotals
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS
@@ -149,6 +152,17 @@ def test_living(tmp_path: Path) -> None:
     agents[0].die()
     assert living(targets) is None
     agents[1].die()
+
+
+@pytest.mark.parametrize(
+    ("agent", "local", "nodes", "all_nodes"),
+    [((), False, (), True), ((), True, (), True), ((), False, ("node-a",), False), (("unix:///a",), False, (), False)],
+)
+def test_all_nodes(agent: tuple[str, ...], local: bool, nodes: tuple[str, ...], all_nodes: bool) -> None:
+    """With --node and --agent numbers of workloads elsewhere stay: nobody who is asked knows whether they are gone."""
+    with click.Context(click.Command("serve")) as context:
+        context.meta[CLUSTER] = {"node": nodes}
+        assert has_all_nodes(agent, local) == all_nodes
 
 
 def test_served(tmp_path: Path, start_cli: Callable[..., Cli]) -> None:
