@@ -9,6 +9,10 @@ from gadget.errors import UsageError
 
 #: Before the name of any gadget.
 _RUN = "run"
+#: What kubectl has, and what to do instead.
+_NOT_OURS = {
+    "completion": "kubectl completes our words: source <(kubectl completion bash), with kubectl_complete-gadget on PATH"
+}
 #: Of commands that are no gadget's.
 OF_OTHERS = {
     "trace-all": "story",
@@ -56,4 +60,4 @@ def _find(word: str, known: Mapping[str, str], ours: Sequence[str]) -> str:
 
     near = difflib.get_close_matches(word, [*ours, *known], 1)
     hint = f"did you mean {known.get(near[0], near[0])}?" if near else "the help lists what there is"
-    raise UsageError(f"unknown gadget {word!r}: {hint}")
+    raise UsageError(f"unknown command {word!r}: {_NOT_OURS.get(word, hint)}")

@@ -101,6 +101,20 @@ class Gadgets(click.Group):
             return GadgetGroup(name)
         return _written(name) if name in WRITTEN else None
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments; an error that says where an option of a command belongs."""
+        given = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            at = next((at for at, word in enumerate(given) if self.get_command(ctx, word)), None)
+            if at is None or ctx.resilient_parsing or not _has(self.get_command(ctx, given[at]), error.option_name):
+                raise
+            import shlex  # that only a mistake needs
+
+            right = shlex.join([given[at], *given[:at], *given[at + 1 :]])
+            raise click.UsageError(f"{error.option_name} goes after the command: {PROGRAM} {right}", ctx) from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -134,6 +148,11 @@ class Gadgets(click.Group):
             formatter.write_dl([(group, ", ".join(names)) for group, names in groups.items()])
         with formatter.section("Agents, recordings, this command"):
             formatter.write_dl(_overview(OTHERS))
+
+
+def _has(command: click.Command | None, option: str) -> bool:
+    """Whether a command has an option."""
+    return command is not None and any(option in param.opts for param in command.params)
 
 
 def _overview(names: Iterable[str]) -> list[tuple[str, str]]:

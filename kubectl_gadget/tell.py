@@ -9,7 +9,7 @@ from contextlib import suppress
 import click
 
 from gadget.text import escape
-from kubectl_gadget.output import terminal
+from kubectl_gadget.output import in_place, terminal
 from kubectl_gadget.progress import make_room
 from kubectl_gadget.text import width, wrap
 
@@ -58,7 +58,10 @@ def write_lines(text: str) -> None:
 
 
 def end_line() -> None:
-    """Let what is told next begin in a line of its own: a terminal has just shown ^C. For a signal handler, too."""
+    """Let what is told next begin in a line of its own: a terminal has just shown ^C. For a signal handler, too.
+
+    What is drawn in its place removes the line with ^C, too.
+    """
     with suppress(OSError):
-        if os.isatty(2):
+        if os.isatty(2) and not in_place.stands():
             os.write(2, b"\n")

@@ -9,6 +9,14 @@ from gadget.text import counted
 from kubectl_gadget.output import terminal
 from kubectl_gadget.text import fit
 
+#: Those that stand on the terminal.
+_standing: list[InPlace] = []
+
+
+def stands() -> bool:
+    """Whether lines stand on the terminal that are to be removed: one more below them would leave the first behind."""
+    return bool(_standing)
+
 
 class InPlace:
     """What stands at the end of a terminal until it is closed."""
@@ -20,6 +28,7 @@ class InPlace:
         # warnings go above the table, unless standard error is somewhere else
         self._live = Live(auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
         self._live.start()
+        _standing.append(self)
 
     @property
     def room(self) -> int:
@@ -41,3 +50,5 @@ class InPlace:
     def close(self) -> None:
         """Remove what stands there. Called again, it does nothing."""
         self._live.stop()
+        if self in _standing:
+            _standing.remove(self)

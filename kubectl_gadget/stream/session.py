@@ -44,6 +44,8 @@ from kubectl_gadget.stream.rounds import Rounds
 from kubectl_gadget.stream.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.tell import tell
 
+#: How long an end waits to say why there was nothing to show.
+TELLING_SECONDS = 0.5
 #: How often silence is looked for.
 SILENCE_SECONDS = 0.5
 #: How many heartbeats of an agent may be missed before it counts as silent.
@@ -87,6 +89,7 @@ class Session:
         self._containers: set[str] = set()  # ids of the containers that were shown
         self._elsewhere = elsewhere
         self._looked = False
+        self._telling: threading.Thread | None = None
         self.shown = 0
 
     def _make_output(self, schema: Schema) -> Output:
@@ -127,6 +130,8 @@ class Session:
                 self._output.close()
         if self._output is None:
             raise self._nobody()
+        if self._telling and not self.shown:  # a snapshot is over before anybody has looked
+            self._telling.join(TELLING_SECONDS)
         self._output.start([])
         if remark := self._output.finish():
             tell(remark)
@@ -213,7 +218,8 @@ class Session:
         host = self._request.parameters.get("host", "") in ("True", "true")
         if self._elsewhere and not host and not any(node.decoder.names for node in self._nodes.values()):
             args = (self._elsewhere, takes_host())
-            threading.Thread(target=self._tell_nothing, args=args, name="nothing", daemon=True).start()
+            self._telling = threading.Thread(target=self._tell_nothing, args=args, name="nothing", daemon=True)
+            self._telling.start()
 
     def tell_nothing(self) -> None:
         """Of a recording from which nothing was shown: tell if it has nothing of what was asked for."""

@@ -169,7 +169,8 @@ def named(instances: Sequence[Instance], name: str, *, begins: bool = False) -> 
         return found
     import difflib
 
-    pods = sorted({escape(instance.container.pod) or instance.name for instance in instances})
+    names = {(not instance.container.pod, escape(instance.container.pod) or instance.name) for instance in instances}
+    pods = [name for _, name in sorted(names)]  # ids of containers that no pod has say least
     begun = {pod[: len(name)]: pod for pod in reversed(pods)}  # a misspelt name may also be only the beginning of one
     near = difflib.get_close_matches(name, pods, 3)
     near = near or [begun[each] for each in difflib.get_close_matches(name, begun, 3, 0.75)] or pods

@@ -27,7 +27,14 @@ from tests.conftest import CLI, run_cli
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["execsnop"], "unknown gadget 'execsnop': did you mean execsnoop?"),
+        (["execsnop"], "unknown command 'execsnop': did you mean execsnoop?"),
+        (["deplyo"], "unknown command 'deplyo': did you mean deploy?"),
+        (
+            ["completion", "bash"],
+            "unknown command 'completion': kubectl completes our words: source <(kubectl completion",
+        ),
+        (["-n", "shop", "execsnoop", "-A"], "-n goes after the command: kubectl gadget execsnoop -n shop -A"),
+        (["--bogus", "execsnoop"], "no such option '--bogus'"),
         (["execsnoop", "--bogus"], "no such option '--bogus'"),
         (["advise", "seccomp-profile", "-p", "cart"], "'-p'. Pods are chosen by their workload: -w, --workload."),
         (["execsnoop", "--fields", "pids"], "unknown field 'pids': did you mean pid?"),

@@ -397,6 +397,34 @@ def test_live_counts_say_how_complete_they_are(fake: Callable[..., FakeAgent]) -
         assert shown.wait() == 0
 
 
+def left_on_screen(raw: str) -> list[str]:
+    """What a terminal shows after all that was written to it."""
+    lines, row = [""], 0
+    for part in re.split(r"(\r\n|\n|\x1b\[\d*A|\x1b\[2K|\x1b\[[0-9;?]*[A-Za-z]|\r)", raw):
+        if part in ("\n", "\r\n"):
+            row += 1
+            lines.extend([""] * (row + 1 - len(lines)))
+        elif part.endswith("A") and part.startswith("\x1b"):
+            row -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith(("\x1b", "\r")):
+            lines[row] += part
+    return lines
+
+
+def test_ctrl_c_leaves_one_table(fake: Callable[..., FakeAgent]) -> None:
+    """Ctrl-C leaves the last live table on the terminal, and nothing of the one that stood there before."""
+    agent = fake("node-a")
+    with Terminal(str(CLI), "execsnoop", "--agent", agent.address, "--count-by", "comm", columns=80) as shown:
+        assert agent.started.wait(20)
+        agent.emit(3)
+        wait_until(lambda: any("1 event in" in line for line in shown.lines), "the last line")
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.wait() == 0
+    assert [line.split()[0] for line in left_on_screen(shown.raw) if line.strip()] == ["COUNT", "1", "1"]
+
+
 @pytest.mark.parametrize(("columns", "least"), [(80, 30), (120, 50), (200, 90)])
 def test_a_reason_is_worth_more_than_a_long_name(columns: int, least: int) -> None:
     """Half of a wide terminal is for what says most, whatever the longest name in another row is."""

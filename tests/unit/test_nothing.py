@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import grpc
 import pytest
 
+from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cli import cli
 from kubectl_gadget.stream.nothing import ExistingContainer, takes_host, why_nothing
@@ -90,6 +93,23 @@ def test_a_stream_of_nothing(
     run(Targets({"node-a": whole.reach}), do, selection=make_selection((namespace,), False, pods, (), ""))
     assert "".join(seen) == f"{said}\n"
     assert "1 event from 1 node, 1 container" in capsys.readouterr().err
+
+
+class LateAgent(WholeAgent):
+    """Tells of its containers a moment later."""
+
+    def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
+        time.sleep(0.2)
+        yield from super().Containers(request, context)
+
+
+def test_a_snapshot_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A snapshot of a pod that is not there says so, though it is over before anybody could look for the pod."""
+    late = LateAgent(tmp_path, "node-a")
+    selection = make_selection(("shop",), False, ("on-nod-a",), (), "")
+    run(Targets({"node-a": late.reach}), lambda: wait_until(late.started.is_set, "the stream"), selection=selection)
+    late.die()
+    assert "no pod matches -p on-nod-a in namespace shop; there is on-node-a" in capsys.readouterr().err
 
 
 def test_no_hint_where_there_is_something(whole: WholeAgent, capsys: pytest.CaptureFixture[str]) -> None:

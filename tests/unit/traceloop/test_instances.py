@@ -95,6 +95,9 @@ def test_misspelt_beginning() -> None:
             named(found, wrong, begins=True)
     with pytest.raises(UsageError, match=r"there is cart-6c9f7d5b8-x2x7l, inventory-0, web-0$"):
         named(found, "zzz", begins=True)
+    found.append(instance("", "aaa", "0123456789ab"))
+    with pytest.raises(UsageError, match=r"there is cart-6c9f7d5b8-x2x7l, inventory-0, web-0, \S*aaa$"):
+        named(found, "zzz", begins=True)
 
 
 def test_names_cannot_break_a_terminal() -> None:
