@@ -173,12 +173,25 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error is one line on stderr and its exit code."""
+    code: Any = 0
+    try:
+        _run(arguments)
+    except SystemExit as error:
+        code = error.code
+    if interrupts.was_heard():
+        interrupts.end(code)
+    if code:
+        sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> None:
     if sys.stdout is None:  # Python has it so where it was closed
         fail("standard output is closed", 1)
     try:
         if arguments is None:  # this process is the command
             interrupts.watch()
         cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -188,8 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         with suppress(OSError):
             sys.stdout.flush()
-        # at once: the interpreter's own end may wait for threads of gRPC that wait for an agent
-        os._exit(interrupts.INTERRUPTED)
+        interrupts.end(interrupts.INTERRUPTED)
     except BrokenPipeError:
         # the reader has seen enough, as with `| head`; nothing more can be said on stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -225,4 +237,5 @@ def fail(message: str, code: int) -> Any:
     """Say what is wrong, and end."""
     text = message.replace("\n", " ")
     tell(f"error: {text[0].lower() if text[1:2].islower() else text[0]}{text[1:]}")
-    sys.exit(code)
+    if code:
+        sys.exit(code)

@@ -17,6 +17,9 @@ from tests.conftest import Cli
 from tests.fakes import WholeAgent
 from tests.unit.observe.flows import GADGET, NAMES, PEERS, section
 
+#: Of one batch: about 1 MiB.
+BATCH_FLOWS = 4000
+
 
 def containers() -> list[pb.Container]:
     """Those whose flows there are."""
@@ -53,6 +56,14 @@ class FlowAgent(WholeAgent):
         losses = [pb.Loss(reason="ring full", cgroup_id=11, count=lost)] if lost else []
         for _ in range(times):
             self._batches.put(pb.Batch(sections=[section(self.began_ns)], losses=losses))
+
+    def flood(self, flows: int) -> None:
+        """Send so many flows at once, in batches as large as agents'."""
+        few = section(self.began_ns)
+        times = BATCH_FLOWS // few.count
+        many = pb.Section(rows=few.rows * times, count=few.count * times, record_size=few.record_size)
+        for _ in range(flows // many.count):
+            self._batches.put(pb.Batch(sections=[many]))
 
     def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
         """Whose flows there are."""
