@@ -197,7 +197,7 @@ def _run(arguments: list[str] | None) -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         write_lines(f"{error.ctx.get_help() if error.ctx else error.format_message()}\n")
     except click.UsageError as error:
-        fail(f"{error.format_message()}{_see(error)}", 2)
+        fail(f"{error.format_message().removesuffix('.')}{_see(error)}", 2)
     except (click.Abort, KeyboardInterrupt):
         with suppress(OSError):
             sys.stdout.flush()

@@ -128,7 +128,8 @@ class HeadedCommand(click.Command):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Title, example, options."""
-        formatter.write(f"{self.verb} {self.title}.\n\n  {self.example}\n\n")
+        what = click.formatting.wrap_text(f"{self.verb} {self.title}.", formatter.width)
+        formatter.write(f"{what}\n\n  {self.example}\n\n")
         self.format_usage(ctx, formatter)
         headings: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):

@@ -102,8 +102,13 @@ class FormType(click.ParamType[str]):
         return [form for form in all_forms().values() if form.name != self._without]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """A word: all that there are would be longer than a line."""
+        return "FORM"
+
+    @property
+    def names(self) -> str:
         """All that there are."""
-        return f"[{'|'.join([*(form.written for form in self._common), *self._own])}]"
+        return ", ".join([*(form.written for form in self._common), *self._own])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the value."""
@@ -129,6 +134,13 @@ class Option(click.Option):
         """A click option under heading."""
         super().__init__(*args, **kwargs)
         self.heading = heading
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Names and help; of forms with all that there are."""
+        record = super().get_help_record(ctx)
+        if record and isinstance(self.type, FormType):
+            return record[0], f"{self.type.names}. {record[1]}".strip()
+        return record
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, Any]:
         """The value. An empty one, as of a shell's variable that is not set, is refused where it would mean much.
@@ -199,7 +211,7 @@ def output_options(conditions: Complete = complete_filter, form: str = "columns"
     """How much is shown, and how, in form unless another one is asked for; conditions completes those of --filter."""
     heading = "Output"
     return [
-        Option(["form", "-o", "--output"], heading=heading, type=FormType(), default=form, help="Format."),
+        Option(["form", "-o", "--output"], heading=heading, type=FormType(), default=form, help=""),
         Option(
             ["--fields"],
             heading=heading,

@@ -169,7 +169,7 @@ def _monitor_command() -> click.Command:
     ]
     where = [option for option in _where() if option.name not in ("namespace", "all_namespaces", "selector")]
     title = "the traffic of the whole cluster in a file, for report, check, diff and graph"
-    example = "kubectl gadget advise network-policy monitor --output flows.jsonl --duration 10m"
+    example = "kubectl gadget advise network-policy monitor --output flows.jsonl"
     return HeadedCommand("monitor", title, example, [*options, *where], _with_local(_monitor), verb="Keeps")
 
 

@@ -91,7 +91,7 @@ def _options(name: str, own: Sequence[click.Parameter], rows: str) -> list[click
         *where_options(),
         *cluster_options(),
         Option(["form", "-o", "--output"], heading="Output", type=forms, default="columns",
-               help=f"Format: {rows}. flamegraph: a page for a browser; speedscope: for "
+               help=f"{rows}. flamegraph: a page for a browser; speedscope: for "
                "speedscope.app; pprof: for `go tool pprof`; folded: for flamegraph.pl."),
         *(option for option in output_options() if option.name == "strict"),
     ]  # fmt: skip

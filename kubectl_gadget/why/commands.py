@@ -41,7 +41,7 @@ FIELDS = [
 ]
 _EXAMPLES = """kubectl gadget why cart -n shop     of pods whose name begins so
   kubectl gadget why                  the newest bad end
-  kubectl gadget why -A --since 6h    every bad end, each in a line; with -n those of one namespace"""
+  kubectl gadget why -A --since 6h    every bad end, each in a line"""
 #: How far back -A looks unless --since says otherwise.
 HOUR_SECONDS = 3600.0
 _SHOW = "kubectl gadget traceloop show"

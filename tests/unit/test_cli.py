@@ -36,7 +36,7 @@ from tests.conftest import CLI, run_cli
         (["-n", "shop", "execsnoop", "-A"], "-n goes after the command: kubectl gadget execsnoop -n shop -A"),
         (["--bogus", "execsnoop"], "no such option '--bogus'"),
         (["execsnoop", "--bogus"], "no such option '--bogus'"),
-        (["advise", "seccomp-profile", "-p", "cart"], "'-p'. Pods are chosen by their workload: -w, --workload."),
+        (["advise", "seccomp-profile", "-p", "cart"], "'-p'. Pods are chosen by their workload: -w, --workload"),
         (["execsnoop", "--fields", "pids"], "unknown field 'pids': did you mean pid?"),
         (["execsnoop", "--filter", "pids==1"], "unknown field 'pids' in --filter: did you mean pid?"),
         (["execsnoop", "--filter", "pid=1"], "unknown operator '=' in --filter: there is == != <= >= < > ~"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -83,6 +84,23 @@ def test_help_without_asking(arguments: list[str]) -> None:
     done = run_cli(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage: kubectl gadget" in done.stdout
+
+
+def commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    """A command and all below it, each with its context on a terminal of 80 columns."""
+    yield command, context
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        found = command.get_command(context, name)
+        assert found
+        yield from commands(found, click.Context(found, context, name, terminal_width=80))
+
+
+def test_help_is_no_wider_than_a_terminal() -> None:
+    """At 80 columns no line of any command's help is longer, but for examples, which stand as they are typed."""
+    whole = [each.get_help(context) for each, context in commands(cli, click.Context(cli, terminal_width=80))]
+    lines = [line for text in whole for line in text.splitlines() if not line.startswith("  kubectl gadget ")]
+    assert len(whole) > 60
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_help_of_commands() -> None:
