@@ -60,10 +60,10 @@ class Reader:
                 *lines, _ = data.split(b"\n")  # alone: the kernel escapes no other end of a line
                 cut = len(data) >= MOST_BYTES
                 found = [(values, _device(line)) for line in lines[:MOST_MOUNTS] if (values := parse(line))]
-                over = Counter(values["target"] for values, _ in found)
+                over, own = Counter(values["target"] for values, _ in found), os.fsencode(cgroup.path).split(b"/")[-1]
                 for values, device in found:
                     of_node = self._of_node is None or device in self._of_node
-                    runtime = over[values["target"]] == 1 and is_of_runtime(values, of_node=of_node)
+                    runtime = over[values["target"]] == 1 and is_of_runtime(values, own, of_node=of_node)
                     yield Reading(cgroup.id, {**values, "pid": process.pid, "runtime": runtime})
                 if lost := len(lines[MOST_MOUNTS:]) or cut:
                     yield Reading(cgroup.id, {}, int(lost))
@@ -88,15 +88,18 @@ def parse(line: bytes) -> dict[str, Any] | None:
     }
 
 
-def is_of_runtime(values: Mapping[str, Any], *, of_node: bool) -> bool:
-    """Whether runtimes mount it in every container. of_node: the node has its file system mounted, or may have."""
+def is_of_runtime(values: Mapping[str, Any], own: bytes, *, of_node: bool) -> bool:
+    """Whether runtimes mount it in every container.
+
+    own is the name of the container's cgroup. of_node: the node has its file system mounted, or may have.
+    """
     kind, target, root, options = (bytes(values[name]) for name in ("type", "target", "root", "options"))
     is_own, is_read_only = not of_node and root == b"/", b"ro" in options.split(b",")
     match kind:
         case b"proc" | b"sysfs":
             return not of_node and (target + b"/").startswith(_FOLDERS[kind])
-        case b"cgroup" | b"cgroup2":  # all have one; its root, to be written to, is the node's
-            return (target + b"/").startswith(b"/sys/fs/cgroup/") and (is_read_only or root.strip(b"/.") != b"")
+        case b"cgroup" | b"cgroup2":  # all have one, to be written to only their own
+            return (target + b"/").startswith(b"/sys/fs/cgroup/") and (is_read_only or own in root.split(b"/"))
         case b"mqueue" | b"devpts":
             return not of_node and target in (b"/dev/mqueue", b"/dev/pts", b"/dev/console")
         case b"tmpfs" | b"devtmpfs":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import events, run_cli, wait_until
+from tests.pods import UNIFIED
 
 ODD = "/odd \x1b[2J\n\\x"
 
@@ -60,3 +61,18 @@ def test_mounts_are_those_of_the_container(agent, make_pod, tmp_path: Path) -> N
     assert {"/", ODD, "/data"} <= {row["target"] for row in rows if not row["runtime"]}
     table = run_cli("snapshot", "mounts", "-n", "shop", "--fields", "target", "--agent", agent.address).stdout
     assert r"/odd \x1b[2J\n\x" in table and "\x1b" not in table
+
+
+def test_cgroups_of_others(agent, make_pod) -> None:
+    """A container that may write to cgroups of others where runtimes mount its own has that in its list."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["mounts"] = [each for each in config["mounts"] if each["destination"] != "/sys/fs/cgroup"]
+        of_others = {"source": str((UNIFIED / other.cgroup.lstrip("/")).parent), "type": "bind", "options": ["rbind"]}
+        config["mounts"].append({"destination": "/sys/fs/cgroup", **of_others})
+
+    other = make_pod("web", "web-0").container("app", "/bin/sleep", "600")
+    make_pod("shop", "cart-0").container("app", "/bin/sleep", "600", change=change)
+    wait_until(lambda: shown(agent), "the container")
+    usual = run_cli("snapshot", "mounts", "-n", "shop", "-o", "json", "--agent", agent.address)
+    assert [row["target"] for row in events(usual.stdout) if row["type"] == "cgroup2"] == ["/sys/fs/cgroup"]

@@ -79,7 +79,7 @@ def test_ends_of_lines(tmp_path: Path) -> None:
 def test_what_runtimes_mount(mount: str, of_runtime: bool) -> None:
     """What every container has from its runtime is told from volumes and from what is of the node, wherever it is."""
     values = parse(f"36 35 0:17 {mount}".encode())
-    assert values and is_of_runtime(values, of_node=False) == of_runtime
+    assert values and is_of_runtime(values, b"app", of_node=False) == of_runtime
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,10 @@ def test_what_runtimes_mount(mount: str, of_runtime: bool) -> None:
         ("/kubepods/pod7/app /sys/fs/cgroup rw - cgroup2 cgroup rw", True),
         ("/ /sys/fs/cgroup rw - cgroup2 cgroup rw", False),
         ("/../../.. /sys/fs/cgroup rw - cgroup2 cgroup rw", False),
+        ("/../app/inside /sys/fs/cgroup rw - cgroup2 cgroup rw", True),
+        ("/kubepods /sys/fs/cgroup rw - cgroup2 cgroup rw", False),  # with those of others
+        ("/kubepods/pod7/other /sys/fs/cgroup/unified rw - cgroup2 cgroup rw", False),
+        ("/kubepods/pod7/other /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids", False),
         ("/ /proc rw - proc proc rw", False),
         ("/sys /proc/sys ro - proc proc rw", False),
         ("/ /sys ro - sysfs sysfs rw", False),
@@ -106,7 +110,7 @@ def test_what_runtimes_mount(mount: str, of_runtime: bool) -> None:
 def test_mounts_of_the_node(mount: str, of_runtime: bool) -> None:
     """A part of the node that a pod has mounted is not left out, though it is named and placed as runtimes do."""
     values = parse(f"36 35 0:17 {mount}".encode())
-    assert values and is_of_runtime(values, of_node=True) == of_runtime
+    assert values and is_of_runtime(values, b"app", of_node=True) == of_runtime
 
 
 @pytest.mark.parametrize(
