@@ -22,5 +22,5 @@ class Settings:
     keep: int = setting(16, "What alerts may take, in files below --state.", unit="MiB", least=1, metavar="MIB")
     look_seconds: float = setting(2.0, "How often the folder is looked at.", unit="s", least=0.01, option="")
     again_seconds: float = setting(
-        5.0, "How long after rules could not be asked that is tried again.", unit="s", least=0.01, option=""
+        5.0, "How long after a failure rules are asked again.", unit="s", least=0.01, option=""
     )

@@ -32,7 +32,7 @@ class Settings:
     on: bool = setting(True, "Keep what became of each connection of containers, for `observe`.", option="--observe")
     keep: int = setting(16, "What flows may take, in files below --state.", unit="MiB", least=1, metavar="MIB")
     again_seconds: float = setting(
-        30.0, "How long after it could not begin that is tried again.", unit="s", least=0.01, option=""
+        30.0, "How long after it could not begin it tries again.", unit="s", least=0.01, option=""
     )
 
 

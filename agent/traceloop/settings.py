@@ -38,7 +38,7 @@ class Settings:
     follow_seconds: float = setting(0.1, "How often a ring is read for who follows it.", unit="s", least=0, option="")
     follow_polls: int = setting(
         5,
-        "How many such times a call that is being written is waited for.",
+        "For how many such reads a call that is still being written is waited for.",
         unit="times",
         least=1,
         option="",
