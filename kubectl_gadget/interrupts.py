@@ -3,6 +3,9 @@
 Python's KeyboardInterrupt alone does not. It is lost in callbacks of the interpreter, of which imports of modules have
 many, and in libraries that drop errors. It does not come as long as a call does not return, such as getaddrinfo. So a
 thread hears of signals, too, and ends the process if nothing else has.
+
+Where a module is being imported, nothing has been shown yet and no error is raised at all: libraries in C take it for
+another error, or crash.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Any, NoReturn
 
 #: How long a command may take to end by a KeyboardInterrupt.
@@ -22,6 +26,8 @@ INTERRUPTED = 130
 _SOON = b"\0"
 #: Signals that ask a command to end.
 ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+#: The file of the code that imports modules.
+_IMPORTING = "<frozen importlib._bootstrap>"
 _pipe: int | None = None
 _in_order = False
 _heard = threading.Event()
@@ -33,6 +39,8 @@ def watch() -> None:
     heard, _pipe = os.pipe()
     os.set_blocking(_pipe, False)
     signal.set_wakeup_fd(_pipe, warn_on_full_buffer=False)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
     threading.Thread(target=_hear, args=(heard,), name="interrupts", daemon=True).start()
 
 
@@ -62,9 +70,17 @@ def end_soon() -> None:
         os.write(_pipe, _SOON)
 
 
-def end_at_once(*_: Any) -> None:
+def end_at_once(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     """Raise KeyboardInterrupt, which ends the process even if it is lost: a signal handler."""
     end_soon()
+    _interrupt(number, frame)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    while frame:
+        if frame.f_code.co_filename == _IMPORTING:
+            end(INTERRUPTED)
+        frame = frame.f_back
     raise KeyboardInterrupt
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from types import FrameType
 
 from gadget.chosen import Chosen
 from gadget.rules import alerts
@@ -120,9 +120,9 @@ def _judged(rules: Ruleset, event: AuditEvent, *, first: bool) -> list[Alert]:
 def _end_with(stop: threading.Event) -> None:
     """Let Ctrl-C and SIGTERM end it once what has come is judged; the second one at once."""
 
-    def end(*_: Any) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
-            interrupts.end_at_once()
+            interrupts.end_at_once(number, frame)
         end_line()
         stop.set()
 

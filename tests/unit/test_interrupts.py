@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,24 @@ except KeyboardInterrupt:
 """
 
 
+IN_AN_IMPORT = """
+import sys
+sys.path.insert(0, {folder!r})
+try:
+    import within
+except RuntimeError as error:
+    print(error)
+"""
+WITHIN = """
+import signal
+class Named:
+    def __set_name__(self, owner, name):
+        signal.raise_signal(signal.SIGINT)
+class Owner:
+    named = Named()
+"""
+
+
 def run(program: str) -> subprocess.CompletedProcess[str]:
     program = f"from kubectl_gadget import interrupts\ninterrupts.watch()\n{program}"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
@@ -50,6 +69,13 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 def test_ctrl_c_that_python_does_not_hear(program: str) -> None:
     """Ctrl-C ends a command also while a library drops it, or does not come back from a call."""
     assert run(program).returncode == interrupts.INTERRUPTED
+
+
+def test_ctrl_c_in_an_import(tmp_path: Path) -> None:
+    """Ctrl-C while a command is still being imported ends it without a word, whatever the import makes of errors."""
+    (tmp_path / "within.py").write_text(WITHIN)
+    done = run(IN_AN_IMPORT.format(folder=str(tmp_path)))
+    assert (done.returncode, done.stdout, done.stderr) == (interrupts.INTERRUPTED, "", "")
 
 
 def test_ctrl_c_in_order() -> None:
