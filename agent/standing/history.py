@@ -1,4 +1,4 @@
-"""What a standing run keeps: recordings in files of a folder, of which the oldest goes first.
+"""What a standing run keeps: recordings in files of a folder. The container that has most makes room first.
 
 A file is called NUMBER.BEFORE.gadget: BEFORE is how many events the run had seen before its first one, so that nothing
 else has to be kept to tell how many are gone. Each begins with a Started, behind an end if nobody watched
@@ -15,17 +15,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from agent.folders import own_folder, remove
 from gadget._generated import gadget_pb2 as pb
+from gadget.catalog import find
 from gadget.recorded import MAGIC, OVERWRITTEN, entries, header, packed
 
 SUFFIX = ".gadget"
 #: Files that a history is of: so much of it goes at a time.
 FILES = 8
 LEAST_FILE_BYTES, MOST_FILE_BYTES = 64 << 10, 4 << 20
+#: Events of the container that has most go first, if they are such a part of a file at least: else the whole file goes.
+PART_OF_FILE = 1 / 8
 #: How often one who waits for more looks whether he still should.
 LOOK_SECONDS = 0.25
 #: One who follows hears so often that the run is watched, if it is.
@@ -38,8 +44,9 @@ _NAME = re.compile(r"(\d{1,18})\.(\d{1,18})" + re.escape(SUFFIX))
 
 @dataclass
 class File:
-    """One file. before: events of the run that are older; size: bytes of whole entries; times are of its Started,
-    its first event and its last entry.
+    """One file. before: events of the run that are older; size: bytes of whole entries; of: events by container.
+
+    Times are of its Started, its first event and its last entry. has_gap: it begins behind a time that nobody watched.
     """
 
     number: int
@@ -50,6 +57,8 @@ class File:
     began_ns: int = 0
     first_ns: int = 0
     last_ns: int = 0
+    has_gap: bool = False
+    of: Counter[int] = field(default_factory=Counter)
 
 
 class History:
@@ -72,6 +81,7 @@ class History:
         self._folder, self._gadget, self._node, self.most = folder, gadget, node, most
         self._file_bytes = min(max(most // FILES, least_file), MOST_FILE_BYTES)
         self._part_bytes = part
+        self._cgroup_at = find(gadget).schema["cgroup_id"].offset
         self._changed = threading.Condition()
         self._io = threading.Lock()  # taken first: descriptors stay what they are while a disk takes its time
         os.close(own_folder(folder))
@@ -85,7 +95,7 @@ class History:
         found = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
         whole = True
         for file in sorted((File(int(match[1]), int(match[2]), path) for match, path in found), key=_number):
-            whole = _scan(file)
+            whole = self._scan(file)
             if file.began_ns:
                 self._files.append(file)
             else:  # its agent was killed before it had begun it
@@ -111,7 +121,8 @@ class History:
     def overwritten(self) -> int:
         """Events that made room for newer ones."""
         with self._changed:
-            return self._files[0].before if self._files else 0
+            last = self._files[-1] if self._files else None
+            return last.before + last.events - sum(file.events for file in self._files) if last else 0
 
     def beat(self, read_ns: int) -> None:
         """The run was watched up to then."""
@@ -137,7 +148,7 @@ class History:
                 raise
             with self._changed:
                 file.size += len(data)
-                _note(file, reply)
+                self._note(file, reply)
                 self._changed.notify_all()
 
     def is_full(self) -> bool:
@@ -146,13 +157,14 @@ class History:
             return self._end is not None or self._writing < 0 or self._files[-1].size >= self._file_bytes
 
     def begin(self, started: pb.RunReply, losses: Sequence[pb.Loss] = ()) -> None:
-        """Begin a file, losses being all so far, and let the oldest go if there is no room for it. OSError."""
+        """Begin a file, losses being all so far, and make room for it. OSError."""
         while self.kept[1] + self._file_bytes > self.most and self.shrink():
             pass
         data = MAGIC + packed(header(self._gadget))
         with self._io:
             last = self._files[-1] if self._files else None
-            if self._end and (last or self._end.heard_ns):
+            has_gap = bool(self._end and (last or self._end.heard_ns))
+            if has_gap:
                 data += packed(pb.RecordingEntry(end=self._end))
             data += self._packed(started)
             if losses:
@@ -172,23 +184,106 @@ class History:
             if self._writing >= 0:
                 os.close(self._writing)
             self._writing, self._end = made, None
-            file = File(number, before, path, len(data))
-            _note(file, started)
+            file = File(number, before, path, len(data), has_gap=has_gap)
+            self._note(file, started)
             with self._changed:
                 self._files.append(file)
                 self._changed.notify_all()
 
     def shrink(self) -> bool:
-        """Let the oldest file go, unless it is the one that is written; whether one went."""
-        with self._changed:
-            if len(self._files) < 2:
+        """Make room, but for the file that is written; whether there was something to make room of.
+
+        Whoever floods makes room of its own, the oldest first: what others did before it stays.
+        """
+        with self._io:
+            files = self._files[:-1]
+            if not files:
                 return False
+            of = sum((file.of for file in self._files), Counter[int]())
+            greatest = max(of, key=of.__getitem__, default=0)
+            file = next((each for each in files if each.of[greatest]), files[0])
+            if file.of[greatest] == file.events and (file is files[0] or not file.has_gap):
+                return self._drop(file)
+            is_much = file.of[greatest] > file.events * PART_OF_FILE
+            return (is_much and self._leave_out(file, greatest)) or self._drop(files[0])
+
+    def _drop(self, file: File) -> bool:
+        with self._changed:
             try:
-                self._files[0].path.unlink(missing_ok=True)
+                file.path.unlink(missing_ok=True)
             except OSError:  # as where the file system has become read only
                 return False
-            self._files.pop(0)
+            self._files.remove(file)
             return True
+
+    def _leave_out(self, file: File, container: int) -> bool:
+        """Write a file anew without the events of a container. False if it cannot be written."""
+        made, anew = File(file.number, file.before, file.path), self._folder / "anew"
+        kept = [MAGIC]
+        for entry, _ in entries(file.path.read_bytes()[len(MAGIC) : file.size]):
+            if entry.reply.reply.batch.sections:
+                batch = entry.reply.reply.batch
+                sections = [each for section in batch.sections if (each := self._without(section, container)).count]
+                del batch.sections[:]
+                batch.sections.extend(sections)
+                if not (sections or batch.containers or batch.losses):
+                    continue
+            self._note(made, entry.reply.reply)
+            kept.append(packed(entry))
+        data = b"".join(kept)
+        try:
+            fd = os.open(anew, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                _write(fd, data)
+            finally:
+                os.close(fd)
+            anew.rename(file.path)
+        except OSError:
+            return False
+        with self._changed:  # one who reads what was there before reads so much of it, and misses the rest
+            file.size, file.events, file.of, file.first_ns = len(data), made.events, made.of, made.first_ns
+        return True
+
+    def _without(self, section: pb.Section, container: int) -> pb.Section:
+        chosen = self._containers(section) != container
+        if chosen.all():
+            return section
+        rows = np.frombuffer(section.rows, f"V{section.record_size}")[chosen]
+        return pb.Section(record_size=section.record_size, count=len(rows), rows=rows.tobytes())
+
+    def _containers(self, section: pb.Section) -> npt.NDArray[np.uint64]:
+        """Of each row the container; of none where a disk has damaged them."""
+        at, size = self._cgroup_at, section.record_size
+        if size < at + 8 or len(section.rows) != section.count * size:
+            return np.zeros(0, np.uint64)
+        rows = np.frombuffer(section.rows, np.uint8).reshape(section.count, size)
+        return np.ascontiguousarray(rows[:, at : at + 8]).view(np.uint64)[:, 0]
+
+    def _note(self, file: File, reply: pb.RunReply) -> None:
+        """A file has one more reply."""
+        if reply.HasField("started"):
+            file.began_ns = file.began_ns or reply.sent_ns
+        file.last_ns = max(reply.sent_ns, file.began_ns)
+        if count := _count(reply.batch):
+            file.events += count
+            file.first_ns = file.first_ns or reply.sent_ns
+        for section in reply.batch.sections:
+            containers, counts = np.unique(self._containers(section), return_counts=True)
+            for container, number in zip(containers.tolist(), counts.tolist(), strict=True):
+                file.of[container] += number
+
+    def _scan(self, file: File) -> bool:
+        """Find out what a file has, and cut off an entry that its agent did not finish; whether there was none."""
+        data = file.path.read_bytes()
+        at = len(MAGIC)
+        for entry, end in entries(data[at:] if data.startswith(MAGIC) else b""):
+            at = len(MAGIC) + end
+            file.has_gap |= entry.WhichOneof("what") == "end"
+            self._note(file, entry.reply.reply)
+        file.size = at
+        if at < len(data):
+            os.truncate(file.path, at)
+        return at == len(data)
 
     def _packed(self, reply: pb.RunReply) -> bytes:
         reply.node = self._node
@@ -375,26 +470,3 @@ def _write(fd: int, data: bytes) -> None:
 
 def _count(batch: pb.Batch) -> int:
     return sum(section.count for section in batch.sections) + len(batch.alerts)
-
-
-def _note(file: File, reply: pb.RunReply) -> None:
-    """A file has one more reply."""
-    if reply.HasField("started"):
-        file.began_ns = file.began_ns or reply.sent_ns
-    file.last_ns = max(reply.sent_ns, file.began_ns)
-    if count := _count(reply.batch):
-        file.events += count
-        file.first_ns = file.first_ns or reply.sent_ns
-
-
-def _scan(file: File) -> bool:
-    """Find out what a file has, and cut off an entry that its agent did not finish; whether there was none."""
-    data = file.path.read_bytes()
-    at = len(MAGIC)
-    for entry, end in entries(data[at:] if data.startswith(MAGIC) else b""):
-        at = len(MAGIC) + end
-        _note(file, entry.reply.reply)
-    file.size = at
-    if at < len(data):
-        os.truncate(file.path, at)
-    return at == len(data)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.attacks.beside import beside, calls_of, is_well, pods_of, recordings
 from tests.attacks.conftest import finish
 from tests.attacks.test_cgroups import recorded, watch
-from tests.conftest import Agent, events, wait_until
+from tests.conftest import Agent, events, run_cli, wait_until
 from tests.faults.production import Producer, lost_in
+from tests.pods import UNIFIED, Container, run_in
 
 #: CI's; by hand ATTACK_SECONDS=300.
 SECONDS = int(os.environ.get("ATTACK_SECONDS", "10"))
@@ -118,3 +122,44 @@ def test_stop_is_heard(record, attacker) -> None:
     assert time.monotonic() - began < 10
     assert attack.poll() is None
     finish(attack)
+
+
+#: Connects so often to a port where nobody listens, at an address that is not loopback, then once to the next port.
+CONNECTS = """
+import socket, sys
+port, count = map(int, sys.argv[1:])
+for at in range(count + 1):
+    with socket.socket() as end:
+        end.connect_ex(("10.77.0.1", port + at // count))
+print("done")
+"""
+
+
+def connect(container: Container, port: int, count: int) -> None:
+    """Let a process in a container's cgroup and network connect in vain."""
+    network = f"--net=/proc/{container.pid}/ns/net"
+    up = ["ip link set lo up", "ip address replace 10.77.0.1/32 dev lo"]
+    for each in up:
+        subprocess.run(["nsenter", network, *each.split()], check=True)
+    command = ("nsenter", network, sys.executable, "-c", CONNECTS, str(port), str(count))
+    run_in(UNIFIED / container.cgroup.lstrip("/"), *command)
+
+
+def test_flows_of_others_stay(record, make_pod) -> None:
+    """What a pod connected to is in the log, however many connections another one makes after it to have it forgotten."""
+    agent = record("--observe", "--observe-keep", "1")
+
+    def flows(*options: str) -> list[dict[str, Any]]:
+        command = ("observe", "-A", "--all", "-o", "json", "--ip", "10.77.0.1", "--agent", agent.address, *options)
+        return events(run_cli(*command).stdout)
+
+    wait_until(lambda: "observe: observe began" in agent.log.read_text(), "the flow log's beginning")
+    quiet = make_pod("shop", "cart-0").container("app", "/bin/sleep", "600")
+    connect(quiet, 7001, 5)
+    wait_until(lambda: len(flows()) == 6, "the flows of the quiet one")
+    connect(make_pod("evil", "evil-0").container("app", "/bin/sleep", "600"), 9001, 20_000)
+    wait_until(lambda: flows("--to-port", "9002"), "the end of the flood")
+    found = flows()
+    assert len(found) < 20_000
+    assert [each["dst"]["port"] for each in found if each["pod"] == "cart-0"] == [7001] * 5 + [7002]
+    assert "overwritten" in run_cli("observe", "-A", "--all", "--agent", agent.address).stderr

@@ -26,6 +26,26 @@ def keep(history: History, number: int, count: int = 10) -> None:
     history.beat(number * 10**9)
 
 
+def keep_of(history: History, number: int, *containers: int) -> None:
+    """A batch with an event of each container, read at second number."""
+    if history.is_full():
+        history.begin(pb.RunReply(started=pb.Started(schema="{}"), sent_ns=number * 10**9))
+    rows = b"".join(bytes(8) + each.to_bytes(8, "little") + bytes(84) for each in containers)
+    section = pb.Section(record_size=100, count=len(containers), rows=rows)
+    history.append(pb.RunReply(batch=pb.Batch(sections=[section]), sent_ns=number * 10**9))
+    history.beat(number * 10**9)
+
+
+def of(replies: list[pb.RunReply]) -> list[tuple[int, int]]:
+    """Of each event in which second it was read, and its container."""
+    return [
+        (reply.sent_ns // 10**9, int.from_bytes(section.rows[at * 100 + 8 : at * 100 + 16], "little"))
+        for reply in replies
+        for section in reply.batch.sections
+        for at in range(section.count)
+    ]
+
+
 def read(history: History, since: int = 0) -> list[pb.RunReply]:
     return list(history.read(since * 10**9, False, lambda: True))
 
@@ -320,3 +340,72 @@ def test_damaged(history: History, tmp_path: Path) -> None:
     assert 0 < events < 60 and gone > 0
     assert any(reply.HasField("interrupted") for reply in replies)
     following.close()
+
+
+def test_flood_of_one(history: History, tmp_path: Path) -> None:
+    """A container that floods overwrites its own events, and what others did before is there, also for the next agent."""
+    keep_of(history, 1, 7, 8, 9)
+    keep_of(history, 2, 8, 8, 8)
+    for number in range(3, 200):
+        keep_of(history, number, *[8] * 9, *[9] * (number % 50 == 3))
+    history.close()
+    following = go_on(tmp_path)
+    for each in (history, following):
+        replies = read(following)
+        found = of(replies)
+        assert [each for each in found if each[1] != 8] == [(1, 7), (1, 9), *((at, 9) for at in range(3, 200, 50))]
+        assert (199, 8) in found and (2, 8) not in found
+        events, gone = seen(replies)
+        assert gone == each.overwritten > 0 and events + gone == each.events == following.kept[0] + gone
+        assert each.kept[1] <= 20 * SIZE
+    following.close()
+
+
+def test_flood_after_a_gap(history: History) -> None:
+    """A flood hides no time in which nobody watched."""
+    keep_of(history, 1, 7)
+    for number in range(2, 200):
+        if number in (3, 5):
+            history.interrupt("gone")
+        keep_of(history, number, *[8] * 9)
+    replies = read(history)
+    assert [reply.interrupted.heard_ns for reply in replies if reply.HasField("interrupted")] == [2 * 10**9, 4 * 10**9]
+    assert (1, 7) in of(replies)
+
+
+def test_flood_while_somebody_reads(history: History) -> None:
+    """One who reads while a flood is left out gets what is left, and how much was gone before he came to it."""
+    for number in range(1, 15):
+        keep_of(history, number, 7, *[8] * 9)
+    replies = history.read(0, True, lambda: True)
+    rest = [next(replies), next(replies)]
+    for number in range(15, 100):
+        keep_of(history, number, *[8] * 10)
+    for reply in replies:
+        rest.append(reply)
+        if reply.caught_up:
+            break
+    events, gone = seen(rest)
+    assert events + gone == 990 and [each for each in of(rest) if each[1] == 7] == [(at, 7) for at in range(1, 15)]
+
+
+def test_flood_of_many(history: History) -> None:
+    """Where no container has more than others, the oldest events go first."""
+    for number in range(1, 200):
+        keep_of(history, number, *range(1, 11))
+    seconds = [second for second, _ in of(read(history))]
+    assert seconds == sorted(seconds) and len(seconds) == 10 * len({*seconds})
+
+
+def test_flood_on_a_full_disk(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file cannot be written anew, the oldest goes, so that what comes has room."""
+
+    def full(path: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    for number in range(1, 100):
+        keep_of(history, number, 7, *[8] * 9)
+    assert history.kept[1] <= 20 * SIZE
+    events, gone = seen(read(history))
+    assert events + gone == 990
