@@ -127,6 +127,7 @@ class BatchRules:
 
     def __init__(self, rules: Ruleset, tables: tuple[Rows, Rows, Rows], *, first: bool = False) -> None:
         self._tables, self._first = tables, first
+        self._pattern_bytes = rules.pattern_bytes
         self._plans: dict[bytes, _Plan] = {}
         self._rules = [
             (rule, self._plan(rule.condition if node is True else node))
@@ -223,7 +224,7 @@ class BatchRules:
     def _made(self, node: Node) -> _Plan:
         tables = {table_of(name) for check in checks(node) for name in _names(check)}
         if len(tables) <= 1 or isinstance(node, Check):
-            return _Part(tables.pop() if len(tables) == 1 else OWN, Compiler(SYSCALL).test(node))
+            return _Part(tables.pop() if len(tables) == 1 else OWN, Compiler(SYSCALL, self._pattern_bytes).test(node))
         if isinstance(node, Not):
             return _Negated(self._plan(node.child))
         assert isinstance(node, Junction)

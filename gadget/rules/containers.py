@@ -98,7 +98,7 @@ def _mount(mounts: tuple[Mount, ...], arg: str, *, by_destination: bool) -> Moun
     """
     if re.fullmatch(r"[0-9]{1,9}", arg):
         return mounts[int(arg)] if int(arg) < len(mounts) else None
-    takes = values.glob(arg)
+    takes = values.glob_of_event(arg)
     return next((each for each in mounts if takes(each.destination if by_destination else each.source)), None)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from gadget.memory import no_collections
+from gadget.rules import values
 from gadget.rules.checks import Compiler, Event, Test, checks, event_types, names
 from gadget.rules.fields import SOURCES, SYSCALL
 from gadget.rules.files import DefinedMacro, DefinedRule, Entry, Excepted, Files
@@ -39,13 +41,13 @@ from gadget.rules.texts import Piece, PiecedText, quoted
 from gadget.text import asked
 
 #: Of all rules with macros written out the checks, and of one the levels. Falco's 141 have 1,711 checks in 12 levels.
-CHECKS, LEVELS = 100_000, 400
+#: 30,000 are compiled in 2 s.
+CHECKS, LEVELS = 30_000, 400
 #: Characters of all conditions with their lists written out. Falco's have 83,126.
 LENGTH = 8 << 20
 ITEMS = 1_000_000
-#: Patterns of all rules with macros written out: each takes up to some 100 KiB.
+#: Different patterns of all rules: what they may take in memory is shared among them (values.py).
 PATTERNS = 1000
-_PATTERNS = ("regex", "glob", "iglob")
 #: A rule that runs on more types of events is told of: it costs something for nearly each.
 MANY_TYPES = 100
 #: A value of an exception that is no text but a field or a transformer, as rule_loader_compiler.cpp lets it be.
@@ -79,6 +81,8 @@ class Ruleset:
     rules: tuple[Rule, ...]
     warnings: tuple[Problem, ...]
     files: Files
+    #: what each of their patterns may take
+    pattern_bytes: int = values.MOST_BYTES
 
     def matching(self, event: Event, source: str = SYSCALL, *, first: bool = False) -> list[Rule]:
         """The rules that fire on an event; first stops at one, as Falco does unless it is told otherwise."""
@@ -100,13 +104,16 @@ def load(files: Iterable[tuple[str, str]]) -> Ruleset:
     """
     known, warnings, rules = Files(), [], ()  # type: Files, list[Problem], tuple[Rule, ...]
     compiled: list[Problem] = []
-    for name, text in files:
-        known.load(text, name)
-        warnings += known.warnings
-        known.warnings = []
-        rules = tuple(_Compiling(known).rules())
-        compiled = known.warnings
-    return Ruleset(rules, (*warnings, *compiled), known)
+    pattern_bytes = values.MOST_BYTES
+    with no_collections():
+        for name, text in files:
+            known.load(text, name)
+            warnings += known.warnings
+            known.warnings = []
+            compiling = _Compiling(known)
+            rules = tuple(compiling.rules())
+            compiled, pattern_bytes = known.warnings, compiling.pattern_bytes
+    return Ruleset(rules, (*warnings, *compiled), known, pattern_bytes)
 
 
 class _Places:
@@ -146,6 +153,7 @@ class _Compiling:
         self._files, self._places, self._used = files, _Places(), set[str]()
         self._lists = dict(self._written_out())
         self._length = 0  # of all conditions so far
+        self.pattern_bytes = values.MOST_BYTES  # of each
         self._trees: dict[str, _Resolved] = {}
         self._macros: dict[str, _Resolved] = {}
 
@@ -178,21 +186,19 @@ class _Compiling:
             RulesError: It would.
 
         """
-        total = patterns = 0
+        total, patterns = 0, set[tuple[str, str]]()
         with suppress(RulesError):  # told in its turn
             for rule in rules:
                 self._trees[rule.name] = self._tree(rule, used)
                 total += self._trees[rule.name].checks
                 if total > CHECKS:
                     break
-                of_patterns = (each for each in checks(self._trees[rule.name].node) if each.operator in _PATTERNS)
-                patterns += sum(len(each.right.items) if isinstance(each.right, Several) else 1 for each in of_patterns)
+                patterns.update(_patterns(self._trees[rule.name].node))
         if total > CHECKS:
             raise RulesError(VALIDATE, f"with macros written out these rules have more than {CHECKS:,} checks", rule.at)
-        if patterns > PATTERNS:
-            raise RulesError(
-                VALIDATE, f"with macros written out these rules have more than {PATTERNS:,} patterns", rule.at
-            )
+        if len(patterns) > PATTERNS:
+            raise RulesError(VALIDATE, f"these rules have more than {PATTERNS:,} different patterns", rule.at)
+        self.pattern_bytes = values.bytes_of_each(len(patterns))
 
     def _tree(self, rule: DefinedRule, used: set[str]) -> _Resolved:
         """The condition of a rule with its exceptions, lists and macros."""
@@ -290,7 +296,7 @@ class _Compiling:
         self._warn_output(text)
         resolved = self._trees.get(rule.name) or self._tree(rule, used)
         self._warn_condition(rule, resolved.node)
-        compiler = Compiler(rule.source)
+        compiler = Compiler(rule.source, self.pattern_bytes)
         try:
             test = compiler.test(resolved.node)
         except ConditionError as error:
@@ -343,6 +349,14 @@ class _Compiling:
         for exception in rule.exceptions:
             if exception.values:
                 yield from _excepted(exception)
+
+
+def _patterns(node: Node) -> Iterator[tuple[str, str]]:
+    """The patterns of a condition, each with its operator."""
+    for check in checks(node):
+        right = check.right.items if isinstance(check.right, Several) else (check.right,)
+        texts = (each.text for each in right if isinstance(each, Literal))
+        yield from ((check.operator, part) for text in texts for part in values.patterns(check.operator, text))
 
 
 def _excepted(exception: Excepted) -> Iterator[Piece]:

@@ -7,10 +7,11 @@ import binascii
 import re
 import socket
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
+from weakref import WeakValueDictionary
 
 import re2  # type: ignore[import-untyped]  # google-re2
 
@@ -19,9 +20,10 @@ from gadget.rules.parser import EQUALS, ORDERS
 
 #: Characters of a pattern: as many as a path may have.
 MOST_PATTERN = 4096
-#: Bytes that a regular expression takes at most.
-MOST_BYTES = 1 << 20
+#: Bytes that a pattern takes at most with what RE2 remembers of texts, and those of all rules together.
+MOST_BYTES, SHARED = 1 << 20, 32 << 20
 _TOO_LONG = f"a pattern has {MOST_PATTERN} characters at most"
+_GLOB = re.compile(r"[?*\[]")
 _SETS = ("in", "intersects", "exists")
 _ON_TEXT = frozenset(
     (*EQUALS, *ORDERS, *_SETS, "contains", "icontains", "startswith", "endswith", "glob", "iglob", "pmatch", "regex")
@@ -129,25 +131,93 @@ def network(text: str) -> Callable[[bytes], bool]:
     return lambda at: len(at) == size and int.from_bytes(at, "big") >> shift == prefix
 
 
-@lru_cache(4096)
-def regex(pattern: str) -> Callable[[str], Any]:
-    """Whether a pattern takes a whole text, in time that grows with the text alone (RE2).
+class Pattern:
+    """Whether a pattern takes a whole text, in time that grows with the text alone (RE2)."""
+
+    __slots__ = ("__weakref__", "_compiled")
+
+    def __init__(self, pattern: str, most_bytes: int, **options: bool) -> None:
+        """Compile; it takes most_bytes at most, with what it remembers of texts. re2.error if it cannot be."""
+        chosen = re2.Options()
+        chosen.max_mem, chosen.log_errors = most_bytes, False
+        for name, value in options.items():
+            setattr(chosen, name, value)
+        self._compiled = re2.compile(_utf8(pattern), options=chosen)
+        re2.purge()  # it would keep the last 128 for good
+
+    def __call__(self, text: str) -> bool:
+        """Whether it takes the text."""
+        return self._compiled.fullmatch(_utf8(text)) is not None
+
+
+#: Those that rules have, so that equal ones are one, with one memory.
+_known: WeakValueDictionary[tuple[str, str, int], Pattern] = WeakValueDictionary()
+
+
+def _pattern(operator: str, text: str, most_bytes: int, make: Callable[[], Pattern]) -> Pattern:
+    key = (operator, text, most_bytes)
+    if (found := _known.get(key)) is None:
+        try:
+            found = _known[key] = make()
+        except re2.error as error:
+            said = _said(error)
+            if "too large" in said:
+                said = (
+                    f"too large: {SHARED >> 20} MiB are for the patterns of all rules, {most_bytes >> 10} KiB for each"
+                )
+            what = "regular expression" if operator == "regex" else "pattern"
+            raise ValueError(f"{text!r} is no {what}: {said}") from None
+    return found
+
+
+def regex(pattern: str, most_bytes: int = MOST_BYTES) -> Pattern:
+    """A regular expression of POSIX.
 
     Raises:
-        ValueError: It is no pattern.
+        ValueError: It is none, or takes too much.
 
     """
     if len(pattern) > MOST_PATTERN:
         raise ValueError(_TOO_LONG)
-    options = re2.Options()
-    options.posix_syntax = options.longest_match = True
-    options.max_mem = MOST_BYTES
-    options.log_errors = False
+    return _pattern(
+        "regex", pattern, most_bytes, lambda: Pattern(pattern, most_bytes, posix_syntax=True, longest_match=True)
+    )
+
+
+def glob(pattern: str, most_bytes: int = MOST_BYTES, *, fold: bool = False) -> Pattern:
+    """A shell's pattern; a * goes over slashes (fnmatch(3) without flags).
+
+    Raises:
+        ValueError: It takes too much.
+
+    """
+
+    def make() -> Pattern:
+        return Pattern("".join(_glob_parts(_utf8(pattern).decode())), most_bytes, case_sensitive=not fold, dot_nl=True)
+
+    return _pattern("iglob" if fold else "glob", pattern, most_bytes, make)
+
+
+@lru_cache(32)
+def glob_of_event(pattern: str, *, fold: bool = False) -> Callable[[str], bool]:
+    """The same of a pattern that an event has: those seen last are kept. One that would take too much takes no text."""
     try:
-        compiled = re2.compile(_utf8(pattern), options=options)
-    except re2.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {_said(error)}") from None
-    return lambda text: compiled.fullmatch(_utf8(text))
+        return glob(pattern, fold=fold)
+    except ValueError:
+        return lambda text: False
+
+
+def patterns(operator: str, text: str) -> Iterator[str]:
+    """The patterns in a value behind an operator."""
+    if operator in ("regex", "glob", "iglob"):
+        yield text
+    elif operator == "pmatch":
+        yield from (part for part in text.split("/") if _GLOB.search(part))
+
+
+def bytes_of_each(number: int) -> int:
+    """What each of so many patterns may take: a power of two, so that sets of nearly as many share them."""
+    return min(MOST_BYTES, 1 << (SHARED // max(number, 1)).bit_length() - 1)
 
 
 def _utf8(text: str) -> bytes:
@@ -161,16 +231,6 @@ def _utf8(text: str) -> bytes:
 def _said(error: Exception) -> str:
     said = error.args[0] if error.args else ""
     return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-
-
-@lru_cache(4096)
-def glob(pattern: str, *, fold: bool = False) -> Callable[[str], Any]:
-    """Whether a shell's pattern takes a whole text; a * goes over slashes (fnmatch(3) without flags)."""
-    options = re2.Options()
-    options.case_sensitive, options.dot_nl, options.log_errors = not fold, True, False
-    options.encoding = re2.Options.Encoding.UTF8
-    compiled = re2.compile(_utf8("".join(_glob_parts(_utf8(pattern).decode()))), options=options)
-    return lambda text: compiled.fullmatch(_utf8(text))
 
 
 def _glob_parts(pattern: str) -> Sequence[str]:
@@ -198,9 +258,18 @@ def _compiles(pattern: str) -> bool:
     return True
 
 
-def prefixes(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a path is one of several, or below it; each part of a pattern may be a shell's (prefix_search.h)."""
-    wanted = [[_part(part) for part in pattern.split("/") if part] for pattern in patterns]
+def prefixes(paths: Sequence[str], most_bytes: int = MOST_BYTES) -> Callable[[str], bool]:
+    """Whether a path is one of several, or below it; each part of one may be a shell's pattern (prefix_search.h).
+
+    Raises:
+        ValueError: A pattern takes too much.
+
+    """
+
+    def part_of(text: str) -> str | Pattern:
+        return glob(text, most_bytes) if _GLOB.search(text) else text
+
+    wanted = [[part_of(part) for part in path.split("/") if part] for path in paths]
     plain = {tuple(parts) for parts in wanted if all(isinstance(part, str) for part in parts)}
     others = [parts for parts in wanted if tuple(parts) not in plain]
     longest = max(map(len, plain), default=-1)
@@ -218,10 +287,6 @@ def prefixes(patterns: Sequence[str]) -> Callable[[str], bool]:
         )
 
     return under
-
-
-def _part(text: str) -> str | Callable[[str], Any]:
-    return glob(text) if re.search(r"[?*\[]", text) else text
 
 
 def lower(text: str) -> str:

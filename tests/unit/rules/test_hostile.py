@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import http.client
 import http.server
 import os
@@ -9,9 +11,11 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import numpy as np
 import orjson
@@ -247,6 +251,107 @@ def test_heavy(name: str) -> None:
     began = time.monotonic()
     refused(HEAVY[name])
     assert time.monotonic() - began < 30
+
+
+def big(check: str) -> str:
+    """A condition of nearly 1 MB: as many of a check as fit, each with a number of its own."""
+    return " or ".join(check.format(at) for at in range(950_000 // len(f"{check.format(99_999)} or ")))
+
+
+BIG = {
+    "numbers": big("proc.pid > {}"),
+    "texts": big("proc.name = a{}"),
+    "transformers": big("tolower(proc.name) = a{}"),
+    "patterns of folders": f"fd.name pmatch ({big('/a{}*').replace(' or ', ', ')})",
+}
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_big_condition_refused(name: str) -> None:
+    """A condition of nearly 1 MB that would take long to compile gets one error, and nothing of it is compiled."""
+    with patch("gadget.rules.checks.compile", side_effect=AssertionError, create=True):
+        assert re.search(
+            r"more than (30,000 checks|1,000 different patterns)", refused(rule(f"evt.type = open and ({BIG[name]})"))
+        )
+
+
+@pytest.mark.parametrize(
+    "check", ["fd.name startswith anyof", "fd.name contains anyof", "fd.name != allof", "fd.name in"]
+)
+def test_big_list(check: str) -> None:
+    """A condition with a list of nearly 1 MB is loaded at once: it is not written out as so many comparisons."""
+    items = big("/a{}").replace(" or ", ", ")
+    with patch("gadget.rules.checks.ast.parse", Mock(side_effect=ast.parse)) as parsed:
+        rules = loaded(rule(f"evt.type = open and {check} ({items})"))
+    assert len(parsed.call_args.args[0]) < 500
+    assert bool(rules.matching({"evt.type": "open", "fd.name": "/a77777"})) == ("!=" not in check)
+    assert bool(rules.matching({"evt.type": "open", "fd.name": "/b"})) == ("!=" in check)
+
+
+def test_many_checks() -> None:
+    """A long condition is compiled as one: work for each of its checks apart, and looks for garbage, took most of the time."""
+    parsed, collected = Mock(side_effect=ast.parse), []
+
+    def count(phase: str, info: dict[str, int]) -> None:
+        collected.append(info["generation"])
+
+    text = rule(f"evt.type = open and ({' or '.join(f'proc.pid > {at}' for at in range(20_000))})")
+    gc.callbacks.append(count)
+    try:
+        with patch("gadget.rules.checks.ast.parse", parsed):
+            loaded(text)
+    finally:
+        gc.callbacks.remove(count)
+    assert parsed.call_count == 1 and len(collected) < 10 and gc.isenabled()
+
+
+#: Loads 1,000 patterns that remember much of texts, and shows them texts; prints how much memory that took, in MiB.
+REMEMBERS = """
+import random, sys
+from gadget.rules.ruleset import load
+
+def memory():
+    return next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+load([("none", "- list: a\\n  items: []\\n")])
+rules, before = load([("rules", sys.stdin.read())]), memory()
+for _ in range(3):
+    rules.matching({"evt.type": "open", "fd.name": "".join(random.choices("abc", k=4000))})
+print(memory() - before)
+"""
+
+
+@pytest.mark.parametrize("pattern", ["glob '*a??????????????{}'", "iglob '*a??????????????{}'", "pmatch (/*a??????????????{})",
+                                     "regex '(.*a.{{12}}{})?'"])  # fmt: skip
+def test_patterns_share_memory(pattern: str) -> None:
+    """A rule file of 1,000 patterns takes 64 MiB at most, whatever texts the processes of the node choose."""
+    text = rule(f"evt.type = open and ({' or '.join(f'fd.name {pattern.format(at)}' for at in range(1_000))})")
+    done = subprocess.run([sys.executable, "-c", REMEMBERS], input=text, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 64
+
+
+def test_pattern_too_large() -> None:
+    """Among many patterns one that takes more than its share is one error at its place; alone it is taken."""
+    large, others = "fd.name regex '(ab?){1000}'", [f"fd.name glob *x{at}" for at in range(900)]
+    loaded(rule(f"evt.type = open and {large}"))
+    said = refused(rule(f"evt.type = open and ({' or '.join([*others, large])})"))
+    assert re.match(
+        r"1.yaml:3:\d+: fd.name regex: .* too large: 32 MiB are for the patterns of all rules, 32 KiB for each", said
+    )
+
+
+def test_equal_patterns_are_one() -> None:
+    """A pattern in many rules, as of the pods of a workload in a baseline, counts as one."""
+    loaded("".join(rule("evt.type = open and k8s.pod.name regex web-[a-z]{5}", name=f"r{at}") for at in range(1_100)))
+
+
+def test_patterns_of_events() -> None:
+    """A pattern that a process chooses is forgotten: it cannot fill the memory, nor end the judging."""
+    known = loaded(rule("evt.type = open and proc.name glob val(proc.cmdline)"))
+    for at in range(200):
+        assert known.matching({"evt.type": "open", "proc.name": f"a{at}", "proc.cmdline": f"*{at}"})
+    assert not known.matching({"evt.type": "open", "proc.name": "a", "proc.cmdline": "[^a]?" * 100_000})
+    assert values.glob_of_event.cache_info().currsize <= 32
 
 
 @pytest.mark.parametrize("condition", ["fd.num = ٣", "fd.snet = 10.0.0.0/٨", "fd.sip = fe80::1%eth0"])

@@ -167,6 +167,32 @@ def test_large() -> None:
     assert not rules.matching({**EVENT, "proc.name": "program-59999"})
 
 
+OF_MANY = [
+    f"proc.name {operator}" for operator in ("=", "!=", "contains", "icontains", "startswith", "endswith", "glob", "iglob", "regex")
+] + ["proc.aname contains", "fd.sip =", "fd.sip !=", "evt.buffer contains", "evt.buffer bstartswith"]  # fmt: skip
+
+
+@pytest.mark.parametrize("modifier", ["anyof", "allof", "oneof"])
+@pytest.mark.parametrize("check", OF_MANY)
+def test_many_values(check: str, modifier: str) -> None:
+    """A comparison with hundreds of values means what one with a few of them means."""
+    some = {"fd.sip": ("10.0.0.1", "10.0.0.2"), "evt.buffer": ("6a61", "6a61")}.get(check.split()[0], ("ja", "java"))
+    others = {"fd.sip": "10.9.{}.{}", "evt.buffer": "ff{0:02x}{1:02x}"}.get(check.split()[0], "x{}-{}x")
+    events = [
+        {"proc.name": name, "proc.aname": (name, "x"), "evt.buffer": name.encode(), "fd.sip": bytes([10, 0, 0, at])}
+        for at, name in enumerate(("ja", "java", "JAVA", "maja", "perl", ""))
+    ]
+    # more that are like some change nothing for `allof`, more that are like none nothing for the others
+    more = some * 100 if modifier == "allof" else [others.format(at, at) for at in range(200)]
+    short, long = (
+        Compiler("syscall").test(parse(f"{check} {modifier} ({', '.join(given)})")) for given in (some, [*some, *more])
+    )
+    if check in ("proc.name !=", "fd.sip !=") and modifier == "oneof":
+        assert not any(long(event) for event in events)  # each differs from most
+    else:
+        assert [bool(long(event)) for event in [*events, {}]] == [bool(short(event)) for event in [*events, {}]]
+
+
 @pytest.mark.parametrize("pattern", ["(a*)*b", "(a|aa)+$", "(.*a){20}"])
 def test_slow_patterns(pattern: str) -> None:
     """A pattern that other engines need years for is asked in a moment: a process chooses its name."""
