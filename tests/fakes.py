@@ -190,6 +190,7 @@ class FakeJudge:
     made: ClassVar[list[FakeJudge]] = []
     broken: ClassVar[Exception | None] = None
     adds: ClassVar[str] = ""
+    at_ns: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -206,9 +207,14 @@ class FakeJudge:
         self.rules, self.first, self.host = rules, first, host
         self.parameters: dict[str, str] = {}
         self.judged = self.changes = 0
+        self.has_begun = False
         self.processes = Processes(lambda pid: None)
         self._dtype = schema.dtype(schema.text_offset)
         FakeJudge.made.append(self)
+
+    def begin(self) -> None:
+        """Note that it knows what runs."""
+        self.has_begun = not self.judged
 
     def go_on_from(self, before: FakeJudge) -> None:
         """It knows nothing that another one would want to know."""
@@ -228,5 +234,7 @@ class FakeJudge:
             for cgroup in rows["cgroup_id"].tolist():
                 fields = {"proc.name": "sh", "container.id": f"c{cgroup}"}
                 rule, says = self.rules.rules[0], f"A shell in c{cgroup}{FakeJudge.adds}"
-                found.append(Alert(rule, time.time_ns(), says, fields, cgroup_id=cgroup, program=object()))
+                found.append(
+                    Alert(rule, FakeJudge.at_ns or time.time_ns(), says, fields, cgroup_id=cgroup, program=object())
+                )
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ from gadget.text import counted
 
 log = logging.getLogger(__name__)
 
+#: How long an agent that begins waits for its rules to judge, so that one that is ready misses nothing.
+BEGIN_SECONDS = 20.0
 #: How long alerts are waited for before the folder is looked at again, and so on.
 TAKE_SECONDS = 0.25
 #: To load and compile rules may take 10 s (gadget/rules/ruleset.py).
@@ -64,18 +67,20 @@ class Always:
         self._rules: Ruleset | None = None
         self._next: Ruleset | None = None  # what has not begun yet
         self._judging: Judging | None = None
-        self._from_ns = 0  # alerts of earlier events are those of the rules before
+        self._from_ns = 0  # earlier events are those of the rules before, or came before it was known what runs
         self._judged = 0  # by the rules before
         self._alerts: Counter[tuple[str, str]] = Counter()  # by rule and priority
         self._earlier: Counter[tuple[str, int]] = Counter()  # losses of the rules before
         self._why_not = ""
         self._try_at = 0.0
+        self._tried = threading.Event()  # whether the first rules judge, or it is known why not
         self.worker = Worker(GADGET, self._work, STALL_SECONDS)
         try:
             self.worker.start()
         except BaseException:
             self._let_go()
             raise
+        self._tried.wait(BEGIN_SECONDS)
 
     def describe(self) -> str:
         """How it is, in one line."""
@@ -153,6 +158,12 @@ class Always:
         self._lock_fd = -1
 
     def _work(self, worker: Worker) -> None:
+        try:
+            self._follow(worker)
+        finally:
+            self._tried.set()
+
+    def _follow(self, worker: Worker) -> None:
         self.kept.history.interrupt(f"{self._context.node}: the agent was not there")
         look_at = 0.0
         while not worker.stopping:
@@ -161,6 +172,7 @@ class Always:
                 look_at = time.monotonic() + self._settings.look_seconds
             if self._next and time.monotonic() >= self._try_at:
                 self._begin(self._next)
+            self._tried.set()
             judging = self._judging
             if judging is None:
                 worker.wait(min(TAKE_SECONDS, self._settings.look_seconds))
@@ -196,7 +208,7 @@ class Always:
                 log.warning("detect: %s", error)
             self._why_not, self._try_at = str(error), time.monotonic() + self._settings.again_seconds
             return
-        from_ns = time.time_ns() if self._judging else 0
+        from_ns = time.time_ns()
         if self._judging:
             self._end(self._judging, from_ns)
             made.go_on_from(self._judging)

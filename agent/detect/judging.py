@@ -131,6 +131,11 @@ class Judging(Watching):
         own += [pb.Loss(reason=NOT_KNOWN, cgroup_id=cgroup, count=count) for cgroup, count in missed]
         return [*self._run_losses, *own]
 
+    def _look_before(self) -> None:
+        if self._recorder:
+            self._recorder.begin()
+        self._judge.begin()
+
     def _take(self, batch: Batch) -> None:
         if batch.containers and len(self._named) < MOST_NAMED:
             self._named = {**self._named, **batch.containers}

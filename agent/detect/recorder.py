@@ -52,6 +52,13 @@ class EventRecorder(ToldSurroundings):
         self._replies: list[pb.RunReply] = []
         self._bytes, self._most_bytes = 0, most_bytes
 
+    def begin(self) -> None:
+        """Record which processes run, as soon as their events come."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._tell_running()
+            self.take(self._told)
+
     def note(self, packed: Sequence[Packed]) -> list[Packed]:
         """What is recorded of a batch; what rules may ask of that is known from here on."""
         found = [Section.of(self._schema, each) for each in packed if each.count]
@@ -63,9 +70,7 @@ class EventRecorder(ToldSurroundings):
         for section in kept:
             self._tell_names(section)
             self._tell_addresses(section)
-        if not self._has_begun:
-            self._has_begun = True
-            self._tell_running()
+        self.begin()
         self.take(self._told)
         return [pack(np.ascontiguousarray(section.bytes)) for section in kept]
 

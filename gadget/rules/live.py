@@ -142,6 +142,15 @@ class Judge:
         #: settings of the gadget: what these rules need
         self.parameters = parameters(rules, self._names, host=self._host)
 
+    def begin(self) -> None:
+        """Take in the processes that run, once the programs are at work, which tell of who begins from then on.
+
+        The sooner the better: who has ended by then is not known. The first batch comes too late for that.
+        """
+        if not self._has_begun:
+            self._has_begun = True
+            self.processes.know(self._surroundings.running())
+
     def go_on_from(self, before: Judge) -> None:
         """Take over, from the next batch on, what an earlier judge knows of containers."""
         self._before = before
@@ -172,9 +181,7 @@ class Judge:
     def fired(self, sections: Iterable[Packed], clock_offset_ns: int) -> Iterator[tuple[Rule, Places, Batch]]:
         """The rules that fire on a batch, and on which of its events."""
         self._clock_ns = clock_offset_ns
-        if not self._has_begun:  # the programs are at work: who begins from here on is told of
-            self._has_begun = True
-            self.processes.know(self._surroundings.running())
+        self.begin()
         found = [Section.of(self._schema, packed) for packed in sections if packed.count]
         if self._recent and (before := self._before) and before._recent:
             self._recent.inherit(before._recent)

@@ -13,12 +13,13 @@ import orjson
 import pytest
 
 from agent.answering import serve
-from agent.detect import judging
+from agent.detect import judging, watching
 from agent.detect.always import Always
 from agent.detect.judging import masked
 from agent.detect.service import Detect
 from agent.detect.settings import Settings
 from agent.detect.watching import NOT_JUDGED
+from agent.run.run import Run
 from agent.server import AgentService
 from agent.standing.history import History
 from agent.traceloop.redact import Redactor
@@ -87,6 +88,37 @@ def test_kept(node: Node) -> None:
     wait_until(lambda: said(node) == ["Shell A shell in c7", "Shell A shell in c8"], "the second alert")
     (gap,) = [reply.interrupted for reply in node.kept() if reply.WhichOneof("what") == "interrupted"]
     assert gap.reason == "node-a: the agent was not there" and gap.heard_ns
+
+
+def test_ready(machine: Machine, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that is ready judges already, and knows which processes run: what I start then has no false alert."""
+    begin = machine.begin
+
+    def slow(*rest: object) -> Run:
+        time.sleep(0.3)  # as to load programs into the kernel
+        return begin(*rest)
+
+    monkeypatch.setattr(watching, "begin", slow)
+    node._agent = agent = Always(machine.context, node.settings)
+    assert len(machine.sources) == 1 and FakeJudge.made[0].has_begun and "2 rules;" in agent.describe()
+
+
+def test_ready_without_rules(node: Node) -> None:
+    """An agent whose rules make no sense is ready, and `status` says what is wrong with them."""
+    (node.rules / "a.yaml").write_text(rule("proc.nme = sh"))
+    node._agent = agent = Always(node.machine.context, node.settings)
+    assert "refused: a.yaml:3:" in agent.describe()
+
+
+def test_before_it_is_known_what_runs(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens before it is known which processes run is not judged: whose ancestors are not known may be anybody."""
+    monkeypatch.setattr(FakeJudge, "at_ns", 1)
+    node.agent()
+    node.machine.put(7)
+    wait_until(lambda: FakeJudge.made[0].judged == 1, "the early event")
+    monkeypatch.setattr(FakeJudge, "at_ns", 0)
+    node.machine.put(8)
+    wait_until(lambda: said(node) == ["Shell A shell in c8"], "the later alert")
 
 
 def test_end_keeps_the_last_alerts(node: Node) -> None:

@@ -48,6 +48,15 @@ def test_whose(made: EventRecorder) -> None:
     assert not made.taken()
 
 
+def test_running_is_told_at_once(made: EventRecorder) -> None:
+    """A recording knows the processes that run when it begins, also those that end before the first event."""
+    made.begin()
+    made._real._running = ()  # type: ignore[attr-defined]
+    assert [each.name for each in made.running()] == ["init"]
+    events(made, {**SENT, "cgroup_id": 8})
+    assert [each.name for each in made.taken()[0].batch.told.running] == [b"init"]
+
+
 def test_told_once(made: EventRecorder) -> None:
     """What rules may ask of containers, users, addresses and processes is told when it is new, and then no more."""
     for _ in range(2):

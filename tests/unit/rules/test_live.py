@@ -275,6 +275,16 @@ def test_ran_before() -> None:
     assert alert.incomplete == ()
 
 
+def test_ended_before_the_first_batch() -> None:
+    """Who began before the agent came is a known ancestor, also if it ends before anything is judged."""
+    condition = "evt.type = execve and proc.name = sh and not proc.aname = dpkg"
+    node = Node(Process(processes.Key(5, 0, 0), "dpkg", arguments=("dpkg",)))
+    judge = Judge(loaded(rule(f"'{condition}'")), SCHEMA, node)
+    judge.begin()
+    node._running = ()
+    assert judge.judge([packed(exec_of("sh"))], 0) == []
+
+
 def test_unknown() -> None:
     """An alert whose process is not known says which fields nobody knew."""
     (alert,) = fired("evt.type = openat and not proc.args contains jar", {"call": "openat", "path": "/x"})
