@@ -1,4 +1,4 @@
-"""Alerts that are kept: in files below a folder, of which the oldest go first, and found by their ids."""
+"""Alerts that are kept: in files below a folder, of which some make room for newer ones, and found by their ids."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _NAME = re.compile(r"(\d{1,18})\.(\d{1,18})" + re.escape(SUFFIX))
 
 @dataclass
 class File:
-    """One file. before: events of the run that are older; size: bytes of whole entries; of: events by container.
+    """One file. before: events of the run that are older; size: bytes of whole entries, of: of events by container.
 
     Times are of its Started, its first event and its last entry. has_gap: it begins behind a time that nobody watched.
     """
@@ -202,9 +202,9 @@ class History:
             of = sum((file.of for file in self._files), Counter[int]())
             greatest = max(of, key=of.__getitem__, default=0)
             file = next((each for each in files if each.of[greatest]), files[0])
-            if file.of[greatest] == file.events and (file is files[0] or not file.has_gap):
+            if file.of.keys() <= {greatest} and (file is files[0] or not file.has_gap):
                 return self._drop(file)
-            is_much = file.of[greatest] > file.events * PART_OF_FILE
+            is_much = file.of[greatest] > file.of.total() * PART_OF_FILE
             return (is_much and self._leave_out(file, greatest)) or self._drop(files[0])
 
     def _drop(self, file: File) -> bool:
@@ -221,12 +221,14 @@ class History:
         made, anew = File(file.number, file.before, file.path), self._folder / "anew"
         kept = [MAGIC]
         for entry, _ in entries(file.path.read_bytes()[len(MAGIC) : file.size]):
-            if entry.reply.reply.batch.sections:
-                batch = entry.reply.reply.batch
+            batch = entry.reply.reply.batch
+            if _count(batch):
                 sections = [each for section in batch.sections if (each := self._without(section, container)).count]
-                del batch.sections[:]
+                alerts = [each for each in batch.alerts if each.container.cgroup_id != container]
+                del batch.sections[:], batch.alerts[:]
                 batch.sections.extend(sections)
-                if not (sections or batch.containers or batch.losses):
+                batch.alerts.extend(alerts)
+                if not (sections or alerts or batch.containers or batch.losses):
                     continue
             self._note(made, entry.reply.reply)
             kept.append(packed(entry))
@@ -270,7 +272,9 @@ class History:
         for section in reply.batch.sections:
             containers, counts = np.unique(self._containers(section), return_counts=True)
             for container, number in zip(containers.tolist(), counts.tolist(), strict=True):
-                file.of[container] += number
+                file.of[container] += number * section.record_size
+        for alert in reply.batch.alerts:
+            file.of[alert.container.cgroup_id] += alert.ByteSize()
 
     def _scan(self, file: File) -> bool:
         """Find out what a file has, and cut off an entry that its agent did not finish; whether there was none."""

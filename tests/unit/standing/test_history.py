@@ -389,6 +389,19 @@ def test_flood_while_somebody_reads(history: History) -> None:
     assert events + gone == 990 and [each for each in of(rest) if each[1] == 7] == [(at, 7) for at in range(1, 15)]
 
 
+def test_alerts_without_end(history: History) -> None:
+    """A container with alerts without end overwrites its own, and by few large ones not many small ones of another."""
+    for number in range(1, 200):
+        if history.is_full():
+            history.begin(pb.RunReply(started=pb.Started(schema="{}"), sent_ns=number * 10**9))
+        large = pb.Alert(id=f"large-{number}", container=pb.Container(cgroup_id=8), past=bytes(500))
+        small = [pb.Alert(id=f"small-{at}", container=pb.Container(cgroup_id=7)) for at in range(20 * (number == 1))]
+        history.append(pb.RunReply(batch=pb.Batch(alerts=[*small, large]), sent_ns=number * 10**9))
+    found = [alert.id for reply in read(history) for alert in reply.batch.alerts]
+    assert found[:20] == [f"small-{at}" for at in range(20)] and found[-1] == "large-199"
+    assert len(found) + seen(read(history))[1] == 199 + 20 and history.kept[1] <= 20 * SIZE
+
+
 def test_flood_of_many(history: History) -> None:
     """Where no container has more than others, the oldest events go first."""
     for number in range(1, 200):
