@@ -20,16 +20,18 @@ struct value {
 
 GADGET_TABLE(struct stack_key, struct value, ENTRIES);
 
-enum waits {
-	WAITS_RUNNABLE = 1,        /* it had to leave its CPU for another thread */
-	WAITS_INTERRUPTIBLE = 2,   /* S of ps(1); also what is stopped, and idle threads of the kernel */
-	WAITS_UNINTERRUPTIBLE = 4, /* D */
+/* What a thread does that is off its CPU, by ps(1)'s letters. */
+enum wait {
+	WAIT_R = 1, /* it had to leave its CPU for another thread */
+	WAIT_S = 2, /* what signals end; also what is stopped, and idle threads of the kernel */
+	WAIT_D = 4,
 };
+typedef enum wait gadget_wait_flags;
 
 PARAM(gadget_duration, min, 0, "only waits that took at least so long, such as 1ms");
 PARAM(bool, user_stacks, true, "the part of stacks in programs");
 PARAM(bool, kernel_stacks, true, "the part of stacks in the kernel");
-PARAM(__u32, waits, WAITS_INTERRUPTIBLE | WAITS_UNINTERRUPTIBLE, "which waits count");
+PARAM(gadget_wait_flags, waits, WAIT_S | WAIT_D, "which waits count");
 
 /* A thread that has left its CPU. since: when, 0 after it came back. */
 struct off {
@@ -57,13 +59,13 @@ struct {
 static const struct off empty_off;
 static __u64 threads; /* in offs */
 
-static __always_inline enum waits kind_of_wait(struct task_struct *task, bool preempted)
+static __always_inline enum wait kind_of_wait(struct task_struct *task, bool preempted)
 {
 	__u32 state = state_of(task);
 
 	if (preempted || !state)
-		return WAITS_RUNNABLE;
-	return state & TASK_UNINTERRUPTIBLE && !(state & TASK_NOLOAD) ? WAITS_UNINTERRUPTIBLE : WAITS_INTERRUPTIBLE;
+		return WAIT_R;
+	return state & TASK_UNINTERRUPTIBLE && !(state & TASK_NOLOAD) ? WAIT_D : WAIT_S;
 }
 
 static __always_inline __u64 *threads_in(__u64 container)

@@ -26,8 +26,6 @@ PROFILE, OFFCPU = "profile", "offcpu"
 USUAL_HZ, USUAL_SECONDS, USUAL_TOP = 99, 10.0, 20
 #: Parameters of the gadgets that the commands have options of their own for.
 _OWN = ("param_hz", "param_user_stacks", "param_kernel_stacks", "param_waits")
-#: What a thread may do that is off its CPU, as ps(1) tells it: enum waits of bpf/offcpu.
-_STATES = {"R": 1, "S": 2, "D": 4}
 USUAL_STATES = "S,D"
 
 
@@ -102,10 +100,12 @@ def _profile(frequency: int, **options: Any) -> None:
 
 
 def _offcpu(state: str, **options: Any) -> None:
-    words = [word.strip().upper() for word in state.split(",")]
-    if not all(word in _STATES for word in words):
-        raise UsageError(f"--state {state}: want one or more of {', '.join(_STATES)}, such as --state D")
-    _collect(OFFCPU, 0, {"waits": str(sum(_STATES[word] for word in {*words}))}, **options)
+    (waits,) = (each for each in catalog.find(OFFCPU).parameters if each.name == "waits")
+    states = {name.removeprefix("WAIT_"): number for name, number in waits.means.numbers(waits).items()}
+    words = {word.strip().upper() for word in state.split(",")}
+    if not words <= states.keys():
+        raise UsageError(f"--state {state}: want one or more of {', '.join(states)}, such as --state D")
+    _collect(OFFCPU, 0, {"waits": str(sum(states[word] for word in words))}, **options)
 
 
 def _collect(
