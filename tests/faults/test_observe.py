@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.bench.flows import ADDRESS, NETWORK
 from tests.bench.machine import enter
 from tests.conftest import run_cli, wait_until
-from tests.kernel.test_observe import OURS, Asked, _python_in, _tell, began, expect, place, port
+from tests.kernel.observing import OURS, Asked, began, expect, place, port, python_in, tell
 from tests.pods import BareContainer
 
 __all__ = ["place", "port"]  # fixtures
@@ -42,15 +42,15 @@ for line in sys.stdin:
 def test_killed(place, port, start_agent, tmp_path: Path) -> None:
     """An agent is killed 20 times, while connections go on and others are made: each ends with its process and all its bytes, and the time that nobody watched is told."""
     state = ("--observe", "--state", str(tmp_path / "kept"))
-    server, client = _python_in(place.web, _SERVER, port), _python_in(place.cart, _CLIENT, port)
+    server, client = python_in(place.web, _SERVER, port), python_in(place.cart, _CLIENT, port)
     with server, client:
         assert server.stdout and server.stdout.readline() == "ready\n"
         for number in range(KILLS):
             agent = start_agent(*state)
             began(agent)
-            _tell(client, f"connect {37 + number}")
+            tell(client, f"connect {37 + number}")
             agent.stop(signal.SIGKILL)
-            _tell(client, "all 1")
+            tell(client, "all 1")
         last = start_agent(*state)
         began(last)
         assert client.stdin

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import Agent, Cli, run_cli, wait_until
 from tests.kernel.flows import inside
-from tests.kernel.test_observe import Place, began, talk
+from tests.kernel.observing import Place, began, talk
 from tests.pods import Pod, link
 
 RULE = """\
