@@ -55,7 +55,7 @@ test-attacks: $(BUILT)  ## programs that attack an agent, in real containers; ta
 test-hubble: $(BUILT)  ## Hubble's own command line, relay and server beside ours, alerts at an OpenTelemetry collector (needs Go; takes a minute, the first time many)
 	$(BIN)/python -m pytest tests/hubble tests/receivers
 
-test-kernels: $(BUILT) $(VENV)/.packages-vm  ## test on Debian's kernels in QEMU (needs root); KERNELS="6.1 7.3" for some, ONLY="execsnoop capable" for some objects, ACCEPT=1 to accept figures
+test-kernels: $(BUILT) $(VENV)/.packages-vm  ## test on Debian's kernels in QEMU (needs root); KERNELS="6.1 7.3" for some, ONLY="execsnoop capable" for some objects, ACCEPT=1 to accept figures, with LACKS="execsnoop" also that this does not work any more
 	$(SUDO) $(BIN)/python -m tests.vm $(KERNELS)
 
 lint: $(BUILT)  ## formatting, types, layers

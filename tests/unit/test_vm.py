@@ -154,6 +154,29 @@ def test_a_jump_of_complexity_fails() -> None:
     assert results.judge("6.1", Result("6", every, {"a/c": 1}), set(every), accepted)
 
 
+def test_accepting_hides_no_failure(trying, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What worked on a kernel and does not any more is not accepted with the figures, unless I name it."""
+    saved: list[dict[str, Result]] = []
+    monkeypatch.setattr(results, "load", lambda: {"5.10": Result("5.10.0", {"execsnoop": WORKS, "biotop": WORKS})})
+    monkeypatch.setattr(results, "save", saved.append)
+    monkeypatch.setattr(vm.generate, "write", lambda: None)
+    done = guest({"release": "5.10.1"}, {"case": "execsnoop", "lacks": "no hook", "attempts": 1}, DONE)
+    tried = (
+        (lambda lines: [Kernel("5.10", tmp_path / "5.10.1-cloud-amd64")]),
+        (lambda *_: done),
+        "5.10",
+        "--accept",
+        "--only",
+        "execsnoop",
+    )
+    code, said = trying(*tried)
+    assert (code, saved) == (1, []) and "execsnoop worked before: no hook" in said and "LACKS=execsnoop" in said
+    code, said = trying(*tried, "--lacks", "biotop")
+    assert (code, saved) == (1, [])
+    code, said = trying(*tried, "--lacks", "execsnoop")
+    assert (code, saved[0]["5.10"].gadgets) == (0, {"biotop": WORKS, "execsnoop": "no hook"})
+
+
 def test_only_some() -> None:
     """With ONLY the figures of objects that were not tried stay as they are."""
     before = Result("5.10.0", {"biotop": WORKS, "cputop": WORKS}, {"biotop/asked": 7, "cputop/charged": 11})

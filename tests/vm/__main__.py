@@ -79,9 +79,15 @@ def indented(text: str) -> str:
 @click.command()
 @click.argument("lines", nargs=-1, type=click.Choice(LINES))
 @click.option("--accept", is_flag=True, envvar="ACCEPT", help="Take what is seen as what is expected from now on.")
+@click.option(
+    "--lacks",
+    multiple=True,
+    envvar="LACKS",
+    help="Take also that this object worked and does not any more. Repeatable.",
+)
 @click.option("--only", multiple=True, envvar="ONLY", help="Only this object. Figures of others stay. Repeatable.")
 @click.option("--run", "command", help="Run this shell command on the kernels instead.")
-def main(lines: tuple[str, ...], accept: bool, only: tuple[str, ...], command: str) -> None:
+def main(lines: tuple[str, ...], accept: bool, lacks: tuple[str, ...], only: tuple[str, ...], command: str) -> None:
     """Try kernels, all of them unless some are named. Fails if one cannot be had, does not boot or shows something else."""
     if platform.machine() != "x86_64" or os.geteuid():
         raise click.ClickException(
@@ -100,8 +106,9 @@ def main(lines: tuple[str, ...], accept: bool, only: tuple[str, ...], command: s
         sys.exit(max(show(kernel, try_kernel(kernel, in_root(kernel, *words))) for kernel in kernels))
     accepted, seen, failed = results.load(), {}, False
     cases = {case.__name__ for case in all_cases()}
-    if unknown := set(only) - cases:
-        raise click.UsageError(f"--only {' '.join(sorted(unknown))}: there is no such object")
+    for option, names in {"--only": only, "--lacks": lacks}.items():
+        if unknown := set(names) - cases:
+            raise click.UsageError(f"{option} {' '.join(sorted(unknown))}: there is no such object")
     with tempfile.TemporaryDirectory(prefix="workloads-", dir=cache()) as folder:
         for arch in sorted({kernel.arch for kernel in kernels}):
             Path(folder, arch).mkdir()
@@ -117,8 +124,10 @@ def main(lines: tuple[str, ...], accept: bool, only: tuple[str, ...], command: s
                     click.echo(f"{kernel.release:28}        FAILED\n{indented(str(done))}", nl=False)
                     continue
                 result, problems, notes = results.read(done)
-                before = None if accept else accepted.get(kernel.line, results.Result())
-                problems += results.judge(kernel.line, result, set(only) or cases, before, whole=not only)
+                before = accepted.get(kernel.line, results.Result())
+                compared = None if accept else before
+                problems += results.judge(kernel.line, result, set(only) or cases, compared, whole=not only)
+                problems += results.broken(result, before, lacks) if accept else []
                 failed = failed or bool(problems)
                 if not problems:
                     seen[kernel.line] = accepted[kernel.line].with_new(result) if only else result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -97,6 +98,15 @@ def judge(line: str, result: Result, cases: set[str], accepted: Result | None, *
         elif count > before * JUMP:
             problems.append(f"{name}: {count:,} instructions verified, {before:,} accepted")
     return problems
+
+
+def broken(result: Result, accepted: Result, told: Collection[str]) -> list[str]:
+    """What worked before and does not any more, but for objects of which that was told."""
+    return [
+        f"{name} worked before: {state}. LACKS={name} accepts that"
+        for name, state in result.gadgets.items()
+        if state != WORKS and accepted.gadgets.get(name) == WORKS and name not in told
+    ]
 
 
 def place(line: str) -> tuple[str, list[int]]:
