@@ -6,12 +6,14 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import wait_until
 
+#: What bpftrace begins once it counts, and ends with.
+CHILD = "/bin/sleep infinity"
 TRACEFS, DEBUGFS = Path("/sys/kernel/tracing"), Path("/sys/kernel/debug")
 
 
@@ -45,23 +47,26 @@ class Traced:
         found: list[dict[str, int]] = {k: v for data in self._told("hist") for k, v in data.items()}.get(name, [])
         return found
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether its programs run."""
-        return "attached_probes" in self._out.read_text()
+
+def _counts(process: subprocess.Popen[bytes]) -> bool:
+    """Whether its programs are attached: it starts its child then. What it writes of them before tells of the intent."""
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        with suppress(OSError):  # it has ended
+            if Path(f"/proc/{child}/cmdline").read_text() == CHILD.replace(" ", "\0") + "\0":
+                return True
+    return False
 
 
 @contextmanager
 def traced(program: str, folder: Path) -> Iterator[Traced]:
     """Let bpftrace run a program while the block runs. What it told is there once the block is over."""
     out = folder / "bpftrace.json"
-    command = with_tracing("bpftrace", "-f", "json", "-e", program)
+    command = with_tracing("bpftrace", "-f", "json", "-c", CHILD, "-e", program)
     with out.open("w") as to, subprocess.Popen(command, stdout=to) as process:
         try:
-            found = Traced(out)
-            wait_until(lambda: found.has_begun or process.poll(), "bpftrace's start", 60)
+            wait_until(lambda: process.poll() is not None or _counts(process), "bpftrace's start", 60)
             assert process.poll() is None, "bpftrace ended"
-            yield found
+            yield Traced(out)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(20)
