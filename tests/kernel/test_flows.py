@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,14 +64,15 @@ def test_exact(record, pair) -> None:
         server.wait()
 
 
-def test_agent_killed(record, pair, make_pod, workload) -> None:
+def test_agent_killed(record, pair, tmp_path: Path) -> None:
     """While the agent is dead recording goes on, and the next knows the flows, and the names of pods that are gone."""
     agent = record()
     cart, _ = pair
     talk(cart, "ask", "tcp", "10.77.0.2", 8080, 3)
     wait_until(lambda: len(ask(agent)[0].pods) >= 2, "the pods")
     began = ask(agent)[0].head.began_ns
-    time.sleep(1.2)  # names are saved once a second
+    saved = tmp_path / "state" / "flows" / "pods.json"
+    wait_until(lambda: saved.exists() and "cart-0" in saved.read_text(), "the saved names")
     for _ in range(3):
         agent.stop(signal.SIGKILL)
         talk(cart, "ask", "tcp", "10.77.0.2", 8080, 5)

@@ -48,8 +48,11 @@ LONG = 16
 POINTS = 5
 
 
-def assert_alike(ours: Counter[Any], theirs: list[dict[str, int]]) -> None:
-    """As many, and about the same part of them below each bound; below a short one within the bounds beside it."""
+def assert_alike(ours: Counter[Any], theirs: list[dict[str, int]], later: int = 0) -> None:
+    """As many, and about the same part of them below each bound; below a short one within the bounds beside it.
+
+    later: theirs may end later, by so many bounds.
+    """
     number = sum(each["count"] for each in theirs)
     assert abs(ours["count"] - number) <= 3 + number // 100, (ours, theirs)
 
@@ -59,7 +62,11 @@ def assert_alike(ours: Counter[Any], theirs: list[dict[str, int]]) -> None:
     for power in range(10, 40):
         found = (over for over in ours if isinstance(over, int) and over < 1 << power)
         own, beside = 100 * sum(ours[over] for over in found) / ours["count"], 0 if power >= LONG else 2
-        assert below(power - beside) - POINTS <= own <= below(power + beside) + POINTS, (power, ours, theirs)
+        assert below(power - beside) - POINTS <= own <= below(power + max(beside, later)) + POINTS, (
+            power,
+            ours,
+            theirs,
+        )
 
 
 def test_waits_for_a_cpu(agent, start_cli, bare, tmp_path: Path) -> None:
@@ -81,5 +88,6 @@ def test_requests_to_disks(agent, start_cli, bare, tmp_path: Path) -> None:
             cli = start_json(start_cli, agent, "biolatency", "-p", "cart-0", "--interval", "100ms", *only)
             run_in(bare("shop", "cart-0").cgroup, sys.executable, "-c", WRITER, str(device))
             (seen,) = sums(rows_of(cli), "latency", "pod").values()
-    assert_alike(seen, peer.histogram("@found"))
+    # the kernel accounts for a request after it has woken who waits for it, who may run first
+    assert_alike(seen, peer.histogram("@found"), later=1)
     assert seen["count"] == 7 * 83

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +16,15 @@ import pytest
 from gadget._generated.gadget_pb2 import EndRequest, TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.agents.client import connect
-from tests.conftest import AGENT, events, run_cli, wait_until
+from tests.conftest import AGENT, Agent, events, run_cli, wait_until
 from tests.kernel.recordings import calls, ended, states, traceloop
 from tests.loaded import bpf_programs, pinned_programs, programs_of
 from tests.pods import BareContainer
+
+
+def tells(agent: Agent, container: str, last: str) -> bool:
+    """Whether the last line of a container's recording is as it should be."""
+    return bool(re.fullmatch(last, traceloop(agent, "show", "cart-0", "-c", container).splitlines(keepends=True)[-1]))
 
 
 def test_endings(record, make_pod, workload) -> None:
@@ -37,9 +42,8 @@ def test_endings(record, make_pod, workload) -> None:
         if way == "read":
             wait_until(lambda: "read" in Path(f"/proc/{container.pid}/wchan").read_text() or  # noqa: B023
                        Path(f"/proc/{container.pid}/syscall").read_text().startswith("0 "), "the blocking read")  # noqa: B023  # fmt: skip
-            time.sleep(0.3)
-            now = traceloop(agent, "show", "cart-0", "-c", way).splitlines()[-1]
-            assert re.fullmatch(rf"now +\[workload {container.pid}\] read\(3, <unfinished \.\.\.>\) for \S+", now)
+            shown = rf"now +\[workload {container.pid}\] read\(3, <unfinished \.\.\.>\) for \S+\n"
+            wait_until(partial(tells, agent, way, shown), "the call")
             blocked = events(traceloop(agent, "show", "cart-0", "-c", way, "-o", "json"))[-1]
             assert (blocked["event"], blocked["tid"], blocked["args"]["fd"]) == ("blocked", container.pid, 3)
             os.kill(container.pid, signal.SIGKILL)

@@ -246,7 +246,7 @@ def test_interrupted(agent: Callable[..., AlertAgent], tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert one.started.wait(20)
         one._replies.put(pb.Batch(learnt=[did("web-0", owner="", programs=[b"/bin/sh"])]))
-        time.sleep(1)
+        wait_until(one._replies.empty, "that it was sent")
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=20)
     assert "workload: Pod/web-0" in out and "- /bin/sh" in out and "1 program, 0 files" in err

@@ -179,12 +179,13 @@ def test_file_is_opened_anew(tmp_path: Path) -> None:
 def test_program(tmp_path: Path) -> None:
     """A program gets a line for each alert; one that ends is started again."""
     out = tmp_path / "seen"
-    script = f"import sys; open({str(out)!r}, 'a').write(sys.stdin.readline())"
+    script = f"import os, sys; open({str(out)!r}, 'a').write(f'{{os.getpid()}} {{sys.stdin.readline()}}')"
     channels = Channels([make(f'program:{sys.executable} -c "{script}"', "node-a", Tls(), QUICK, print)], QUICK.drain)
     for at in range(2):
         channels.put(alert(at))
         wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") == at + 1, "the line", 20)  # noqa: B023
-        time.sleep(0.3)  # until it has ended
+        pid = int(out.read_text().splitlines()[-1].split()[0])
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert channels.end()[0].sent == 2
 
 
