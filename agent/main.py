@@ -21,7 +21,7 @@ from agent.bpf.bpffs import check_free, end, mount_bpffs
 from agent.containers import pod_settings
 from agent.containers.tracker import Tracker, unpin_containers
 from agent.daemon import Stopped, run
-from agent.folders import NotOurs, check_own, own_folder
+from agent.folders import NotOurs, check_own, own_folder, remove
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
 from agent.listen import DEFAULT, UNIX, close_to_others, place
 from agent.logs import LEVELS, log_to_stderr
@@ -229,7 +229,7 @@ def _serve(
             tracker.pods = _watch_pods(own.node, tracker.changed, settings[PODS])
         if not for_one_command:
             others = [each.name for each in services.values() if each.kept and not each.is_on(settings[each.name])]
-            ended = [name for name in others if _end_earlier(name, pins / name)]
+            ended = [name for name in others if _end_earlier(name, pins / name, own.state / name)]
             if ended and not recorded:
                 unpin_containers(pins)
         in_kernel = sum(each.memory(settings[name]) for name, each in on.items())
@@ -258,10 +258,12 @@ def _begin(service: Service[Any], context: Context, settings: Any) -> Running:
         return service.off(context, str(error))
 
 
-def _end_earlier(what: str, folder: Path) -> bool:
+def _end_earlier(what: str, folder: Path, state: Path) -> bool:
     """End what an earlier agent began, unless that agent runs. Returns whether there was something to end."""
     try:
         ended = end(folder)
+        if ended and state.exists():
+            remove(state)
     except (GadgetError, OSError) as error:
         log.warning("%s is off here: %s", what, error)
         return False

@@ -8,15 +8,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
 from agent.detect.folder import Followed
 from agent.detect.judging import Judging
 from agent.detect.kept import AlertStore
-from agent.detect.settings import Settings
-from agent.detect.watching import GADGET
+from agent.detect.settings import GADGET, Settings
 from agent.files import printable
-from agent.folders import remove
 from agent.run.replies import started_reply
 from agent.selection import Selection
 from agent.service import Active, Context, Number
@@ -57,7 +54,6 @@ class Always:
         self._context, self._settings = context, settings
         folder = context.state / GADGET
         self._lock_fd = only_ours(folder)
-        self._folder = folder
         try:
             self.kept = AlertStore(folder / "alerts", context.node, settings.keep, self._started)
         except BaseException:
@@ -144,12 +140,6 @@ class Always:
             self._end(self._judging, _EVER_NS)
             self._judging = None
         self._let_go()
-
-    def end(self) -> None:
-        """End, and leave nothing on disk."""
-        self.close()
-        with suppress(OSError, GadgetError):
-            remove(self._folder)
 
     def _let_go(self) -> None:
         self.kept.history.close()

@@ -14,9 +14,10 @@ from agent.containers.identity import Container
 from agent.detect.choice import NOT_KNOWN, AlertChoice, Chosen, KnownLabels
 from agent.detect.past import Mask, Pasts, id_of, masked_text
 from agent.detect.recorder import EventRecorder
+from agent.detect.settings import GADGET
 from agent.detect.surroundings import Surroundings
 from agent.detect.waiting import Waiting
-from agent.detect.watching import GADGET, Watching
+from agent.detect.watching import Watching
 from agent.run.batch import Batch
 from agent.run.replies import container_messages
 from agent.selection import Selection

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
-from agent.detect.watching import GADGET
+from agent.detect.settings import GADGET
 from agent.service import Active
 from agent.standing.history import History
 from gadget._generated import gadget_pb2 as pb

@@ -11,8 +11,9 @@ from agent.clock import clock_offset
 from agent.containers.identity import Container
 from agent.containers.tracker import Cgroup
 from agent.detect.before import before
+from agent.detect.settings import GADGET
 from agent.detect.surroundings import Fields, Surroundings
-from agent.detect.watching import GADGET, Watching
+from agent.detect.watching import Watching
 from agent.run.batch import Batch
 from agent.run.replies import container_messages
 from agent.selection import Selection

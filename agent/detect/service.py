@@ -10,10 +10,12 @@ from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
 from agent.detect.rules import load
+from agent.detect.settings import GADGET
 from agent.run.replies import started_reply
 from agent.run.run import BEAT_SECONDS
 from agent.selection import Selection
 from agent.service import Active, Call, Context, Number, Running
+from agent.standing.service import remove_left
 from agent.threads import Worker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
@@ -73,10 +75,10 @@ class Detect(Running):
         return (Call("KeptAlert", self._kept_alert, reads=True),)
 
     def end(self) -> None:
-        """End, and remove the kept alerts."""
-        if always := self._always:
-            self._always, self._why_not = None, "it has been removed there"
-            always.end()
+        """End, and remove the kept alerts, of an earlier agent that had rules, too."""
+        self.close()
+        self._always, self._why_not = None, "it has been removed there"
+        remove_left(self._context.state / GADGET)
 
     def close(self) -> None:
         """End; what was kept stays."""
@@ -125,7 +127,6 @@ class Detect(Running):
     def _stream(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
         from agent.detect.judging import Judging
         from agent.detect.waiting import WithIds
-        from agent.detect.watching import GADGET
 
         node, selection = self._context.node, Selection.of(request.selection)
         rules = load(((each.name, each.text) for each in request.files), request.rules)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from agent.settings import setting
 
+#: The gadget whose events are judged, and the folder of what is kept.
+GADGET = "detect"
+
 
 @dataclass(frozen=True)
 class Settings:

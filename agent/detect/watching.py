@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from agent.detect.settings import GADGET
 from agent.detect.surroundings import Surroundings
 from agent.run.batch import Batch
 from agent.run.replies import loss_messages
@@ -21,7 +22,6 @@ from gadget.errors import Unsupported
 
 log = logging.getLogger(__name__)
 
-GADGET = "detect"
 NOT_JUDGED = "could not be judged"
 
 

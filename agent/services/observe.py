@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from agent.folders import remove
 from agent.service import Active, Context, Number, Running, Service
 from agent.settings import setting
-from agent.standing.service import only_ours
+from agent.standing.service import only_ours, remove_left
 from agent.standing.standing import StandingRun
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError, Unsupported
+from gadget.errors import Unsupported
 
 NAME = "observe"
 MIB = 1 << 20
@@ -120,13 +118,9 @@ class FlowLog(Running):
 
     def end(self) -> None:
         """End, and leave nothing on disk but what another agent of this machine keeps there."""
-        is_mine = self._run is not None
         self.close()
         self._why_not = "it has been removed there"
-        with suppress(OSError, GadgetError):
-            if not is_mine:
-                os.close(only_ours(self._folder))
-            remove(self._folder)
+        remove_left(self._folder)
 
     def close(self) -> None:
         """End; what it kept stays."""

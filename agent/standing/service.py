@@ -50,6 +50,16 @@ def only_ours(state: Path) -> int:
             time.sleep(0.1)
 
 
+def remove_left(state: Path) -> None:
+    """Remove the folder that an earlier agent has left, unless another agent writes to it."""
+    with suppress(OSError, GadgetError):
+        fd = only_ours(state)
+        try:
+            remove(state)
+        finally:
+            os.close(fd)
+
+
 class StandingService:
     """Lists, makes, reads and deletes standing runs."""
 

@@ -22,7 +22,7 @@ POD = {
 #: Who starts programs in a pod: the one as long as it is there, then the other.
 RUNTIME = ("runc", "containerd-shim")
 #: An agent knows who began before it by /proc. Our nodes are in a pid namespace, so there it does not know their services.
-ABOVE = {"proc.container.aexepath", "proc.container.aname"} if OWN_CLUSTER else set()
+ABOVE = {"proc.aname", "proc.container.aexepath", "proc.container.aname"} if OWN_CLUSTER else set()
 #: What tells that all before it has been judged.
 MARK = Alert("File below /etc is written by hand", "sh -c echo > /etc/mark", "/etc/mark", "runc")
 URGENT = ("Emergency", "Alert", "Critical")

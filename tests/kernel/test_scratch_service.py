@@ -169,7 +169,7 @@ class Machine:
     def __init__(self, project: Path, folder: Path, bpffs: Path) -> None:
         self.project, self.bpffs, self.log = project, bpffs, folder / "log"
         self.address = f"unix://{folder}/agent.sock"
-        self._state = folder / "state"
+        self.state = folder / "state"
 
     @contextmanager
     def agent(self, *args: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
@@ -177,9 +177,9 @@ class Machine:
         command = [sys.executable, "-P", "-m", "agent", "--listen", self.address, "--bpffs", str(self.bpffs)]
         command += [
             "--state",
-            str(self._state),
+            str(self.state),
             "--runs",
-            str(self._state / "none"),
+            str(self.state / "none"),
             "--node",
             "node-a",
             "--no-flows",
@@ -255,10 +255,13 @@ def test_off(machine: Machine, tmp_path: Path) -> None:
         agent.terminate()
         assert agent.wait(20) == 0
     assert "counts" in machine.pins()
+    (machine.state / "counts").mkdir(0o700, parents=True)
+    (machine.state / "counts/older").touch(0o600)
     with machine.agent():
         assert machine.status()["counts"] == "off: ask for it with --counts"
         assert machine.python("-c", ASK, machine.address).startswith("UNIMPLEMENTED")
         assert machine.pins() == []
+        assert not (machine.state / "counts").exists()
     assert "counts: off: what was recorded is gone" in machine.log.read_text()
 
 

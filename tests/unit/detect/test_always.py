@@ -313,6 +313,18 @@ def test_end_leaves_nothing(node: Node) -> None:
         next(detect.beginnings()["kept_alerts"](pb.KeptAlerts(), lambda: True))
 
 
+def test_end_of_an_agent_without_rules_leaves_nothing(node: Node) -> None:
+    """`undeploy` removes the alerts of an earlier agent, too, but not those that another agent still keeps."""
+    agent = node.agent()
+    wait_until(lambda: agent.kept.history.kept[1], "the first file")
+    kept, detect = node.machine.folder / "detect", Detect(node.machine.context)
+    detect.end()
+    assert [*kept.rglob("*.gadget")]
+    node.end()
+    detect.end()
+    assert not kept.exists()
+
+
 def test_nobody_asked(machine: Machine) -> None:
     """An agent without rules says how to give it some."""
     with pytest.raises(Unsupported, match="no rules always judge on node-a: give it rules: gadget-agent --detect DIR"):
