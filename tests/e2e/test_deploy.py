@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
+from kubectl_gadget.cluster.manifests import NAMESPACE
 from tests.conftest import wait_until
 from tests.e2e.conftest import (
     BUSYBOX,
@@ -49,14 +51,19 @@ def made_here(namespace: str) -> list[str]:
     return [f"{item['kind']} {item['metadata']['name']}" for item in found if namespace in str(item["metadata"])]
 
 
-def programs() -> set[int]:
-    """Ids of the BPF programs that processes of the nodes hold, as far as they can be told: our own cluster's are in a
-    pid namespace of their own, which is ours.
+def programs(namespace: str = NAMESPACE) -> set[int]:
+    """Ids of the BPF programs that the agents of a namespace hold, as far as they can be told: our own cluster's are in
+    a pid namespace of their own, which is ours.
     """
     if not OWN_CLUSTER:
         return set()
-    objects = (kernel_objects(int(process.name)) for process in Path("/proc").glob("[0-9]*"))
-    return {number for held in objects for kind, number in held if kind == "prog"}
+    pods = [each["metadata"]["uid"] for each in objects("pods", f"--namespace={namespace}")]
+    held = set[tuple[str, int]]()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            cgroups = (process / "cgroup").read_text()
+            held |= kernel_objects(int(process.name)) if any(uid in cgroups for uid in pods) else set()
+    return {number for kind, number in held if kind == "prog"}
 
 
 LOOK = {
@@ -112,14 +119,13 @@ def test_from_deploy_to_undeploy(
     own_place: str, options: list[str], make_namespace: Callable[[str], Namespace], start_stream: Callable[..., Stream]
 ) -> None:
     """I deploy, see what my pods do, undeploy, and nothing is left: no object, no pod, no program in a kernel."""
-    before = programs()
     where = f"--gadget-namespace={own_place}"
     # the recorders are one for a machine, and those of the other tests' agents are there
     done = gadget("deploy", "--image", IMAGE, where, "--traceloop=off", "--no-flows", "--no-syscalls", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(nodes())} of {len(nodes())} nodes ready" in done.stdout
     assert all(f"  {node}  ready" in done.stdout for node in nodes())
-    during = programs() - before
+    during = programs(own_place)
     assert during or not OWN_CLUSTER
     shop = make_namespace(f"deployed-{len(options)}")
     pods = {node: (shop, shop.pod(f"cart-{index}", node)) for index, node in enumerate(nodes())}
