@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import click
 
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.agents.targets import Agent
+from kubectl_gadget.cli import cli
 from kubectl_gadget.traceloop.calls import Reader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.show import Head, to_json
@@ -26,6 +30,32 @@ def test_links_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def written_commands() -> Iterator[tuple[str, list[str]]]:
+    """Command lines of ours on the pages: where, and their words up to what a shell or a reader takes for something else."""
+    whole = re.compile(r"`(?:sudo )?kubectl gadget ([^`]+)`|^\s*\$? ?(?:sudo )?kubectl gadget ([^`\n]*)$", re.MULTILINE)
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for found in whole.finditer(page.read_text().replace("\\\n", " ")):
+            line = re.split(r"\s[|>#&<]|  |…", found[1] or found[2])[0]
+            yield f"{page.name}: {line}", line.split()
+
+
+def test_commands_can_be_typed() -> None:
+    """Every command line on a page has a command that there is, with options that it takes."""
+    wrong, count = [], 0
+    for where, words in written_commands():
+        command: click.Command = cli
+        context = click.Context(cli)
+        while words and isinstance(command, click.Group) and (found := command.get_command(context, words[0])):
+            command = found
+            context = click.Context(found, context, words.pop(0))
+        taken = {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help", "-h"}
+        options = [found[0] for word in words if (found := re.match(r"--[a-z0-9-]+|-[A-Za-z]$", word))]
+        wrong += [f"{where}: {each}" for each in options if each not in taken]
+        count += 1
+    assert wrong == []
+    assert count > 150
 
 
 def test_index_has_every_page() -> None:
