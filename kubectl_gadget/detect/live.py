@@ -47,6 +47,8 @@ _RING_FULL = "ring full"
 COUNTED_BY = ("rule", "priority", "node", "namespace", "pod", "container")
 MOST_COUNTED = 10_000
 _OTHERS = "(others)"
+#: More alerts than a person reads one by one.
+MANY = 20
 
 
 @dataclass(frozen=True)
@@ -378,3 +380,5 @@ def read(asked: KeptQuery, targets: Targets, output: AlertOutput) -> None:
 def _tell_more(output: AlertOutput) -> None:
     if output.named and sys.stdout.isatty():
         tell("What led to an alert: kubectl gadget alerts show ID")
+        if output.named > MANY:
+            tell("How many of what, and where: kubectl gadget alerts --by rule,pod")

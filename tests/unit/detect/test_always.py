@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -29,6 +31,7 @@ from gadget.recorded import NOT_KEPT
 from gadget.rules.alerts import Alert
 from gadget.rules.messages import SentRule
 from kubectl_gadget.detect.kept import AlertsCommand
+from kubectl_gadget.detect.live import MANY, _tell_more
 from tests.conftest import CLI, run_cli, wait_until
 from tests.fakes import FakeJudge
 from tests.terminal import Terminal
@@ -409,6 +412,14 @@ def test_on_a_terminal(served: str) -> None:
         *_, first, second, hint = terminal.lines
     assert first == "3 alerts (3 Shell) of 3 events from 1 node, 2 containers, as" and second == "kept; nothing lost."
     assert hint == "What led to an alert: kubectl gadget alerts show ID"
+
+
+@pytest.mark.parametrize("named", [MANY, MANY + 1])
+def test_more_than_a_screen(named: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """After more alerts than a screen has room for I am told how to count them, as nobody reads hundreds."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _tell_more(Mock(named=named))
+    assert ("alerts --by rule,pod" in capsys.readouterr().err) == (named > MANY)
 
 
 @pytest.mark.parametrize("arguments", [[], ["show", "k7m2qp4"]])
