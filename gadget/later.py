@@ -26,7 +26,11 @@ UNUSED = frozenset(
         "grpc.aio",  # grpc
         "google.protobuf.internal.python_message",  # google.protobuf.descriptor_pool: for where upb is not
         "inspect",  # click and dataclasses; and it ast, dis and tokenize
-        "uuid",  # click.types
+        "uuid",  # click.types; and orjson, which then takes no UUIDs: nothing here has any
+        "platform",  # uuid and numpy.lib
+        "textwrap",  # numpy.lib
+        "traceback",  # logging; and it linecache and tokenize
+        "pickle",  # numpy._core._methods
         "numpy._core._add_newdocs",  # numpy._core: 7,000 lines of what help() shows
         "numpy._core._add_newdocs_scalars",
         "urllib.parse",  # pathlib
@@ -35,10 +39,11 @@ UNUSED = frozenset(
 )
 
 
-#: Functions that others take out of a module as they are imported, and use no more than the module itself.
+#: What others take out of a module as they are imported, and use no more than the module itself: functions and classes.
 FUNCTIONS = {
     "numpy.linalg": ("eigvals", "inv", "lstsq", "matrix_power"),
-    "urllib.parse": ("quote_from_bytes",),
+    "urllib.parse": ("quote", "quote_from_bytes"),
+    "uuid": ("UUID",),
 }
 
 
@@ -54,8 +59,29 @@ def _cleandoc(text: str) -> str:
     return "\n".join(lines)
 
 
+def _signature(*args: Any, **options: Any) -> Any:
+    """As inspect.signature, but None for numpy: it keeps signatures, as it is imported, for what help() shows."""
+    if sys._getframe(1).f_globals.get("__name__") == "numpy._core.overrides":
+        return None
+    inspect: Any = sys.modules["inspect"]
+    inspect.getdoc  # noqa: B018  # from here on the module is there
+    return inspect.signature(*args, **options)
+
+
 #: What stands in for functions while their modules are not there.
-INSTEAD: dict[str, dict[str, Callable[..., Any]]] = {"inspect": {"cleandoc": _cleandoc}}
+INSTEAD: dict[str, dict[str, Callable[..., Any]]] = {"inspect": {"cleandoc": _cleandoc, "signature": _signature}}
+
+
+class _StandIn(type):
+    """A function or class of a module that is executed when this is called, or asked whether it is a thing's class."""
+
+    real: Callable[[], Any]
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        return cls.real()(*args, **options)
+
+    def __instancecheck__(cls, thing: object) -> bool:
+        return isinstance(thing, cls.real())
 
 
 class _Later(Loader):
@@ -73,6 +99,8 @@ class _Later(Loader):
 
         def find(name: str) -> Any:  # PEP 562
             nonlocal begun
+            if name == "__path__":  # which `from` asks for, and which a package has from the beginning
+                raise AttributeError(f"module {module.__name__!r} is no package")
             with self._lock:  # others wait until all of it is there
                 if not begun:
                     begun = True
@@ -83,8 +111,8 @@ class _Later(Loader):
                     raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             return getattr(module, name)
 
-        def stand_in(name: str) -> Callable[..., Any]:
-            return lambda *args, **options: _executed(name)(*args, **options)
+        def stand_in(name: str) -> Any:
+            return _StandIn(name, (), {"real": staticmethod(lambda: _executed(name))})
 
         def _executed(name: str) -> Any:
             if not begun:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from uuid import UUID
 
 import pytest
 
@@ -18,6 +19,8 @@ def run(code: str) -> str:
     [
         *("asyncio.events", "grpc.aio._channel", "ssl", "google.protobuf.internal.decoder", "msgspec", "shutil"),
         *("numpy._typing", "numpy.linalg._linalg", "http.client", "gadget.kube.kubeconfig"),
+        # what these import once they are executed: uuid, inspect, traceback, pickle
+        *("_uuid", "dis", "tokenize", "_pickle"),
     ],
 )
 def test_a_command_starts_without_what_it_does_not_use(name: str) -> None:
@@ -50,6 +53,23 @@ print(pathlib.Path("/a b").as_uri())
 print(len(found), python_message.GeneratedProtocolMessageType.__name__, Queue.__module__)
 """
     assert run(code) == "file:///a%20b\n1 GeneratedProtocolMessageType asyncio.queues\n"
+
+
+def test_a_class_that_was_left_is_what_it_is() -> None:
+    """A library that took a class out of what we left out may make things of it, and ask whether a thing is one."""
+    code = """
+import gadget, sys, uuid
+from uuid import UUID
+print("_uuid" in sys.modules, isinstance(3, UUID), "_uuid" in sys.modules)
+print(isinstance(uuid.uuid4(), UUID), UUID(int=1))
+"""
+    assert run(code) == f"False False True\nTrue {UUID(int=1)}\n"
+
+
+def test_help_of_numpy_is_left_alone() -> None:
+    """What numpy says of its functions' arguments is not looked up at each start; others ask inspect as ever."""
+    code = "import gadget, inspect, numpy, sys; print('dis' in sys.modules, inspect.signature(lambda a: a))"
+    assert run(code) == "False (a)\n"
 
 
 def test_numpy_starts_no_threads() -> None:
