@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from agent.service import Call, Method, Running
+from agent.service import Method, Running, ServedCall
 from gadget import CONTRACT, __version__
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
@@ -73,7 +73,7 @@ class Answering(rpc.AgentServicer):
                 raise TypeError(f"{each.name} is no method of gadget.proto")
             setattr(self, each.name, self.answering(each))
 
-    def answering(self, call: Call) -> Method:
+    def answering(self, call: ServedCall) -> Method:
         """The method of a servicer that answers a call."""
 
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:

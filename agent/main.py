@@ -28,7 +28,7 @@ from agent.logs import LEVELS, log_to_stderr
 from agent.rights import require_rights
 from agent.run.runs import Runs
 from agent.server import MAX_FILES, AgentService
-from agent.service import Context, Running, Service
+from agent.service import Running, Service, ServiceContext
 from agent.services import find_services
 from agent.settings import check_sets, given, make, options, read_file, setting
 from gadget import __version__
@@ -234,7 +234,9 @@ def _serve(
                 unpin_containers(pins)
         in_kernel = sum(each.memory(settings[name]) for name, each in on.items())
         budget = RunBudget(bytes_for_runs(memory_limit(), in_kernel, machine_bytes()), own.node)
-        context = Context(own.node, tracker, pins, own.state, own.redact, Runs(own.redact), budget, on=frozenset(on))
+        context = ServiceContext(
+            own.node, tracker, pins, own.state, own.redact, Runs(own.redact), budget, on=frozenset(on)
+        )
         for name, each in services.items():
             why_not = no_pins if each.kept and each.is_on(settings[name]) else ""
             running = _begin(each, context, settings[name]) if name in on else each.off(context, why_not)
@@ -249,7 +251,7 @@ def _serve(
         server.stop(GRACE_SECONDS).wait(GRACE_SECONDS + 1)  # its own thread may have died
 
 
-def _begin(service: Service[Any], context: Context, settings: Any) -> Running:
+def _begin(service: Service[Any], context: ServiceContext, settings: Any) -> Running:
     """A service at work, or what says why it is not; gadgets work all the same."""
     try:
         return service.begin(context, settings)

@@ -29,7 +29,7 @@ Active = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class Call:
+class ServedCall:
     """A method of the gRPC service, and what answers it: answer gives the reply, of a stream an iterator of replies.
 
     reads: it may take long, so that there may be only so many of these at once.
@@ -43,7 +43,7 @@ class Call:
 
 #: Makes of a call the method of a servicer, as grpcio wants it: with our contract, errors and limits.
 Method = Callable[[Any, "grpc.ServicerContext"], Any]
-Answering = Callable[[Call], Method]
+Answering = Callable[[ServedCall], Method]
 
 
 class Number(NamedTuple):
@@ -87,7 +87,7 @@ class Running:
         """The threads that it cannot do without."""
         return ()
 
-    def calls(self) -> Sequence[Call]:
+    def calls(self) -> Sequence[ServedCall]:
         """The methods of the agent's gRPC service (proto/gadget/v1/gadget.proto) that it answers."""
         return ()
 
@@ -110,7 +110,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Context:
+class ServiceContext:
     """What a service works with. pins: the folder of bpffs, state: that on disk, in which it has one of its name.
 
     redact: patterns of what may not leave this machine. running: the services so far, in the end all of them; on: the
@@ -146,8 +146,8 @@ class Service(Generic[S]):
 
     name: str
     settings: type[S]
-    begin: Callable[[Context, S], Running]
-    off: Callable[[Context, str], Running]
+    begin: Callable[[ServiceContext, S], Running]
+    off: Callable[[ServiceContext, str], Running]
     is_on: Callable[[S], bool] = lambda settings: True
     #: bytes that it keeps in the kernel, which count as the agent's own
     memory: Callable[[S], int] = lambda settings: 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
-from gadget.pod_choice import PodChoice, Pods
+from gadget.pod_choice import ChosenPods, PodChoice
 from gadget.selector import parse_labels, parse_names
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Chosen:
         self._pods = parse_names(() if any_of else pods)
         self._containers = parse_names(containers)
         self._labels = parse_labels(labels)
-        self._any_of = Pods(any_of)
+        self._any_of = ChosenPods(any_of)
 
     @classmethod
     def of(cls, message: pb.Selection) -> Self:

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 from typing import NamedTuple
 
 
-class Name(NamedTuple):
+class Owner(NamedTuple):
     """The owner of an address. kind is pod, svc, node, container (without Kubernetes) or raw: not known."""
 
     kind: str
@@ -15,17 +15,17 @@ class Name(NamedTuple):
     name: str
 
 
-RAW = Name("raw", "", "")
+RAW = Owner("raw", "", "")
 #: The field that is the end of the process itself, and so of the row's own container: gadget_endpoint in fields.h.
 OWN_END = "src"
 
 
-def name_of(namespace: str, pod: str, container: str, container_id: str) -> Name:
+def name_of(namespace: str, pod: str, container: str, container_id: str) -> Owner:
     """The name of a container's end of a connection; RAW if the container has no name."""
     if pod:
-        return Name("pod", namespace, pod)
+        return Owner("pod", namespace, pod)
     if container or container_id:
-        return Name("container", "", container or container_id[:12])
+        return Owner("container", "", container or container_id[:12])
     return RAW
 
 

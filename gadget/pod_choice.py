@@ -45,7 +45,7 @@ class _Choice:
         return None if labels is None else all(item.matches(labels) for item in self.labels)
 
 
-class Pods:
+class ChosenPods:
     """The pods of any choice that includes, without the pods of those that exclude; all pods without a choice."""
 
     def __init__(self, choices: Iterable[PodChoice] = ()) -> None:

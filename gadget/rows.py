@@ -15,7 +15,7 @@ from gadget.endpoints import (
     RAW,
     UNSPECIFIED,
     Endpoint,
-    Name,
+    Owner,
     is_everybodys,
     name_of,
     show_address,
@@ -48,7 +48,7 @@ class Table:
         names: Mapping[int, Sequence[str]],
         node: str,
         clock: int,
-        peers: Mapping[bytes, Name] | None = None,
+        peers: Mapping[bytes, Owner] | None = None,
     ) -> None:
         """Decode section, whose timestamps lack clock nanoseconds, with the names of its node's cgroups.
 
@@ -104,7 +104,7 @@ class Table:
             packed = packed[np.array([self._owner(int(cgroup)) == RAW for cgroup in ids], bool)[index]]
         return [bytes(item) for item in np.unique(packed)]
 
-    def own_ends(self) -> dict[bytes, Name]:
+    def own_ends(self) -> dict[bytes, Owner]:
         """Which container has which address, learnt from the processes' own ends."""
         if not isinstance(self._means.get(OWN_END), End):
             return {}
@@ -113,7 +113,7 @@ class Table:
         ends = set(zip(_void(self.rows[OWN_END]["address"]).tolist(), index.tolist(), strict=True))
         return {address: owners[at] for address, at in ends if owners[at] != RAW and not is_everybodys(address)}
 
-    def _owner(self, cgroup: int) -> Name:
+    def _owner(self, cgroup: int) -> Owner:
         return name_of(*self._names.get(cgroup, NOBODY))
 
     def containers(self, cgroups: npt.NDArray[Any]) -> list[Sequence[str]]:
@@ -199,7 +199,7 @@ class Decoder:
         self.schema = schema
         self.names: dict[int, Sequence[str]] = {}
         self._known = {*IDENTITY, *(field.name for field in schema.shown), *schema.parts}
-        self._peers: dict[bytes, Name] = {}
+        self._peers: dict[bytes, Owner] = {}
 
     def learn(self, containers: Iterable[pb.Container]) -> None:
         """Remember names that the agent sent."""
@@ -215,7 +215,7 @@ class Decoder:
         """
         self.learn(batch.containers)
         for peer in batch.peers:
-            _remember(self._peers, peer.address, Name(peer.kind, peer.namespace, peer.name))
+            _remember(self._peers, peer.address, Owner(peer.kind, peer.namespace, peer.name))
         found: list[tuple[int, Row, str]] = []
         for section in batch.sections:
             table = Table(self.schema, section, self.names, self.node, batch.clock_offset_ns, self._peers)

@@ -79,7 +79,7 @@ def _is_long(key: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Names:
+class WantedNames:
     """Names that are wanted (all, if none is given), and names that are not wanted."""
 
     wanted: frozenset[str]
@@ -90,14 +90,14 @@ class Names:
         return name not in self.unwanted and (not self.wanted or name in self.wanted)
 
 
-def parse_names(items: Sequence[str]) -> Names:
+def parse_names(items: Sequence[str]) -> WantedNames:
     """Names from lists such as "a,b" and "!c". UsageError for a list without a name: it would mean all of them."""
     for item in items:
         if not item.replace("!", "").replace(",", "").strip():
             raise UsageError(f"{item!r}: an empty name")
     names = [name for item in items for name in map(str.strip, item.split(",")) if name.lstrip("!")]
     unwanted = frozenset(name[1:] for name in names if name.startswith("!"))
-    return Names(frozenset(names) - {f"!{name}" for name in unwanted}, unwanted)
+    return WantedNames(frozenset(names) - {f"!{name}" for name in unwanted}, unwanted)
 
 
 def parse_recorded(text: str) -> frozenset[str] | None:

@@ -85,14 +85,14 @@ class ListCommand(HeadedCommand):
         _tell_lacking(_find_lacking(agent, local), one=local)
 
 
-class Lacking(NamedTuple):
+class LackingByNode(NamedTuple):
     """How many agents have told what their kernels cannot run, and of each gadget why not, by node."""
 
     answered: int
     of: Mapping[str, Mapping[str, str]]
 
 
-def _find_lacking(agent: tuple[str, ...], local: bool) -> Lacking:
+def _find_lacking(agent: tuple[str, ...], local: bool) -> LackingByNode:
     """What the kernels of nodes cannot run. Who does not answer is told; an error only if agents are named."""
     from gadget._generated import gadget_pb2 as pb
     from kubectl_gadget.agents.client import LONGEST_DETAILS, ask_all
@@ -121,10 +121,10 @@ def _find_lacking(agent: tuple[str, ...], local: bool) -> Lacking:
     answered = [reply for reply in found.values() if not isinstance(reply, GadgetError)]
     if found and not answered and (agent or local):
         raise Unreachable(f"{len(found)} of {len(found)} agents did not answer")
-    return Lacking(len(answered), of)
+    return LackingByNode(len(answered), of)
 
 
-def _tell_lacking(lacking: Lacking, *, one: bool) -> None:
+def _tell_lacking(lacking: LackingByNode, *, one: bool) -> None:
     """A line for each gadget that nodes cannot run, and each reason; the nodes are named if others can."""
     for name, whys in lacking.of.items():
         for why in dict.fromkeys(whys.values()):

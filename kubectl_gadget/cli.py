@@ -81,7 +81,7 @@ def _written(name: str) -> HeadedCommand | TraceloopCommand | AdviseCommand | Hu
     return command
 
 
-class Gadgets(click.Group):
+class GadgetCommands(click.Group):
     """A command for each gadget of the catalogue, beside those that are written out."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -161,7 +161,7 @@ def _overview(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 @click.group(
-    cls=Gadgets,
+    cls=GadgetCommands,
     help="Show what containers do, live and after death, from inside the kernel.",
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},

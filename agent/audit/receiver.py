@@ -18,7 +18,7 @@ from agent.files import printable
 from agent.masking import Masker
 from agent.run.replies import started_reply
 from agent.selection import Selection
-from agent.service import Active, Call, Running
+from agent.service import Active, Running, ServedCall
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
 from gadget.rules import messages
@@ -114,9 +114,9 @@ class Receiver(Running):
         """A client may read the alerts."""
         return {"kept_alerts": self._kept.read}
 
-    def calls(self) -> Sequence[Call]:
+    def calls(self) -> Sequence[ServedCall]:
         """A client may ask for one alert with its rule."""
-        return (Call("KeptAlert", lambda request, _: self._kept.answer(request), reads=True),)
+        return (ServedCall("KeptAlert", lambda request, _: self._kept.answer(request), reads=True),)
 
     def close(self) -> None:
         """End, once what was answered is judged."""

@@ -35,7 +35,7 @@ def fence() -> None:
     _libc.syscall(_SYS_MEMBARRIER, _PRIVATE_EXPEDITED, 0)
 
 
-class Ring:
+class RingBuffer:
     """One mapped ring of records of one size."""
 
     def __init__(self, map_fd: int, size: int) -> None:

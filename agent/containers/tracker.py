@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from agent.bpf.bpf_object import BpfObject
 from agent.bpf.bpffs import digest, remove_if_empty, unpin
 from agent.bpf.objects import read_object
-from agent.bpf.ring import Ring
+from agent.bpf.ring import RingBuffer
 from agent.clock import clock_offset
 from agent.containers.addresses import Addresses
 from agent.containers.cgroups import CgroupTree, find_cgroup2
@@ -151,7 +151,7 @@ class Tracker:
             self._object.load()
             if self._pinned and not adopted:
                 self._object.pin("containers", self._pinned)
-            self._ring = Ring(self._object.map_fd("changes"), self._object.resize("changes", None))
+            self._ring = RingBuffer(self._object.map_fd("changes"), self._object.resize("changes", None))
             self._object.attach()
             with self._reading:
                 self._walk()

@@ -16,7 +16,7 @@ from agent.detect.settings import GADGET, Settings
 from agent.files import printable
 from agent.run.replies import started_reply
 from agent.selection import Selection
-from agent.service import Active, Context, Number
+from agent.service import Active, Number, ServiceContext
 from agent.standing.service import only_ours
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
@@ -43,7 +43,7 @@ MOST_COUNTED = 1000
 class Always:
     """Judges by the rules of a folder until it is closed. What it kept stays, and the next agent goes on with it."""
 
-    def __init__(self, context: Context, settings: Settings) -> None:
+    def __init__(self, context: ServiceContext, settings: Settings) -> None:
         """Begin.
 
         Raises:

@@ -21,7 +21,7 @@ from agent.detect.watching import Watching
 from agent.run.batch import Batch
 from agent.run.replies import container_messages
 from agent.selection import Selection
-from agent.service import Context
+from agent.service import ServiceContext
 from agent.traceloop.redact import Redactor
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
@@ -48,7 +48,7 @@ class Judging(Watching):
 
     def __init__(
         self,
-        context: Context,
+        context: ServiceContext,
         rules: Ruleset,
         selection: Selection,
         *,

@@ -17,7 +17,7 @@ from agent.detect.watching import Watching
 from agent.run.batch import Batch
 from agent.run.replies import container_messages
 from agent.selection import Selection
-from agent.service import Context
+from agent.service import ServiceContext
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.rules.learner import MOST_CONTAINERS, Learner, New
@@ -32,7 +32,7 @@ MOST_BYTES = 1 << 20
 class ChosenContainers(Surroundings):
     """Names the chosen containers only: processes of other containers count as outside containers."""
 
-    def __init__(self, context: Context, selection: Selection) -> None:
+    def __init__(self, context: ServiceContext, selection: Selection) -> None:
         """Choose by selection; names of addresses are followed."""
         super().__init__(context, domains=True)
         self._labels, self._selection = context.tracker.labels, selection
@@ -53,7 +53,7 @@ class ChosenContainers(Surroundings):
 class Learning(Watching):
     """A Learner at work on the events of this node."""
 
-    def __init__(self, context: Context, selection: Selection) -> None:
+    def __init__(self, context: ServiceContext, selection: Selection) -> None:
         """Begin with what runs.
 
         Raises:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from agent.detect.surroundings import Surroundings
-from agent.service import Context
+from agent.service import ServiceContext
 from agent.traceloop.service import TraceloopService
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
@@ -72,7 +72,7 @@ class RuleWords:
 class Pasts:
     """Tells of each alert what led to it. One thread calls it."""
 
-    def __init__(self, context: Context, rules: Ruleset, surroundings: Surroundings, mask: Mask | None) -> None:
+    def __init__(self, context: ServiceContext, rules: Ruleset, surroundings: Surroundings, mask: Mask | None) -> None:
         """Of alerts of rules. mask hides what is not to leave this machine."""
         self._context, self._surroundings, self._mask = context, surroundings, mask
         self._words = RuleWords(rules)

@@ -17,7 +17,7 @@ from gadget.endpoints import unmapped
 from gadget.rules import told
 from gadget.rules.alerts import valid
 from gadget.rules.live import STATES, names_of_calls
-from gadget.rules.processes import Process
+from gadget.rules.processes import KnownProcess
 from gadget.rules.sections import Section
 from gadget.rules.told import ToldSurroundings
 from gadget.schema import Schema
@@ -74,7 +74,7 @@ class EventRecorder(ToldSurroundings):
         self.take(self._told)
         return [pack(np.ascontiguousarray(section.bytes)) for section in kept]
 
-    def process(self, pid: int) -> Process | None:
+    def process(self, pid: int) -> KnownProcess | None:
         """A process as it is now. The recording gets it, too."""
         found = self._real.process(pid)
         if found is None:
@@ -108,7 +108,8 @@ class EventRecorder(ToldSurroundings):
         """Which rows are recorded: rules ask for the ancestors of a process wherever they are."""
         distinct, which = np.unique(section.rows["cgroup_id"], return_inverse=True)
         chosen = [
-            not isinstance(one := self.container(cgroup), told.Container) or one.chosen for cgroup in distinct.tolist()
+            not isinstance(one := self.container(cgroup), told.KnownContainer) or one.chosen
+            for cgroup in distinct.tolist()
         ]
         kept: npt.NDArray[np.bool_] = np.array(chosen, bool)[which] | self._states[section.rows["call"]]
         return kept

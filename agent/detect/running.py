@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import processes
-from gadget.rules.processes import ANCESTORS, Ancestor, Key, Process
+from gadget.rules.processes import ANCESTORS, Ancestor, Key, KnownProcess
 
 #: Bytes of a command line that are kept, as of an exec.
 COMMAND_BYTES = 4096
@@ -21,9 +21,9 @@ class RunningProcesses:
 
     proc: Path = Path("/proc")
 
-    def find(self, pid: int) -> Process | None:
+    def find(self, pid: int) -> KnownProcess | None:
         """A process with its ancestors, its start in clock ticks; None if it is over."""
-        found: list[tuple[Process, int]] = []
+        found: list[tuple[KnownProcess, int]] = []
         while pid and len(found) <= ANCESTORS and (read := self._read(pid)):
             found.append(read)
             pid = read[1]
@@ -33,9 +33,9 @@ class RunningProcesses:
             ancestors = process.below()
         return found[0][0] if found else None
 
-    def all(self) -> Iterator[Process]:
+    def all(self) -> Iterator[KnownProcess]:
         """All processes that run, parents before children as far as their numbers tell."""
-        read: dict[int, tuple[Process, int]] = {}
+        read: dict[int, tuple[KnownProcess, int]] = {}
         for name in sorted((name for name in os.listdir(self.proc) if name.isdecimal()), key=int):
             if found := self._read(int(name)):
                 read[int(name)] = found
@@ -44,7 +44,7 @@ class RunningProcesses:
             yield process
 
     @staticmethod
-    def _above(process: Process, read: dict[int, tuple[Process, int]]) -> Iterator[Ancestor]:
+    def _above(process: KnownProcess, read: dict[int, tuple[KnownProcess, int]]) -> Iterator[Ancestor]:
         pid = read[process.key.pid][1]
         for _ in range(ANCESTORS):
             if pid not in read:
@@ -52,14 +52,14 @@ class RunningProcesses:
             parent, pid = read[pid]
             yield parent.as_ancestor()
 
-    def _read(self, pid: int) -> tuple[Process, int] | None:
+    def _read(self, pid: int) -> tuple[KnownProcess, int] | None:
         """A process and its parent's pid; None if the process has ended, or is a kernel thread."""
         with suppress(OSError, ValueError, IndexError, KeyError), closing(processes.Process(pid, self.proc)) as folder:
             name, _, rest = folder.read("stat").rpartition(")")
             # proc_pid_stat(5): parent, group, session, terminal and start are the fields 4, 5, 6, 7 and 22
             fields = rest.split()
             status = dict(line.split(":\t", 1) for line in folder.read("status").splitlines() if ":\t" in line)
-            made = Process(Key(pid, int(fields[19]), 0), name.partition("(")[2])
+            made = KnownProcess(Key(pid, int(fields[19]), 0), name.partition("(")[2])
             given = folder.read("cmdline", COMMAND_BYTES)
             made.arguments = tuple(given.removesuffix("\0").split("\0")) if given else ()
             made.pgid, made.sid = int(fields[2]), int(fields[3])

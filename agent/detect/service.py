@@ -14,7 +14,7 @@ from agent.detect.settings import GADGET
 from agent.run.replies import started_reply
 from agent.run.run import BEAT_SECONDS
 from agent.selection import Selection
-from agent.service import Active, Call, Context, Number, Running
+from agent.service import Active, Number, Running, ServedCall, ServiceContext
 from agent.standing.service import remove_left
 from agent.threads import Worker
 from gadget import catalog
@@ -38,7 +38,7 @@ LOOK_SECONDS = 0.25
 class Detect(Running):
     """Judges by the rules of clients, and by the agent's own, if it has any."""
 
-    def __init__(self, context: Context, always: Always | None = None, why_not: str = "") -> None:
+    def __init__(self, context: ServiceContext, always: Always | None = None, why_not: str = "") -> None:
         """For clients of this agent. always: its own rules; why_not: why there are none, if there were to be."""
         self._context, self._always, self._why_not = context, always, why_not
         self._slots = BoundedSemaphore(MOST_CLIENTS)
@@ -70,9 +70,9 @@ class Detect(Running):
         """A client may have its own rules judge, learn what containers do, or read the alerts of the agent's rules."""
         return {"detect": self._detect, "learn": self._learn, "kept_alerts": self._kept}
 
-    def calls(self) -> Sequence[Call]:
+    def calls(self) -> Sequence[ServedCall]:
         """A client may ask for one kept alert with all that led to it."""
-        return (Call("KeptAlert", self._kept_alert, reads=True),)
+        return (ServedCall("KeptAlert", self._kept_alert, reads=True),)
 
     def end(self) -> None:
         """End, and remove the kept alerts, of an earlier agent that had rules, too."""

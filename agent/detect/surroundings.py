@@ -12,9 +12,9 @@ from agent.containers.accounts import HOST, Accounts
 from agent.containers.tracker import Cgroup
 from agent.detect.running import RunningProcesses
 from agent.domains import Domains, Follower
-from agent.service import Context
+from agent.service import ServiceContext
 from gadget.rules.containers import Unknown, container_field
-from gadget.rules.processes import Process
+from gadget.rules.processes import KnownProcess
 
 #: Containers whose fields are ready.
 MOST = 4096
@@ -23,7 +23,7 @@ MOST = 4096
 class Fields:
     """The fields of a container, read when a rule first asks for one that its name does not tell."""
 
-    def __init__(self, context: Context, cgroup: Cgroup) -> None:
+    def __init__(self, context: ServiceContext, cgroup: Cgroup) -> None:
         self._context, self._cgroup = context, cgroup
 
     def get(self, key: str, /) -> Any:
@@ -34,7 +34,7 @@ class Fields:
 class Surroundings:
     """What is known of this node's processes. Names of addresses are known from when answers of DNS are followed."""
 
-    def __init__(self, context: Context, *, domains: bool, known: Domains | None = None) -> None:
+    def __init__(self, context: ServiceContext, *, domains: bool, known: Domains | None = None) -> None:
         """With domains, follow the answers of DNS; known are those of before."""
         self._context, self._tracker = context, context.tracker
         self._running = RunningProcesses(self._tracker.proc)
@@ -90,11 +90,11 @@ class Surroundings:
         """The addresses that the container got last, and their names: see Domains."""
         return self._domains.answers(cgroup_id, most)
 
-    def process(self, pid: int) -> Process | None:
+    def process(self, pid: int) -> KnownProcess | None:
         """A process as it is now, its start in ticks."""
         return self._running.find(pid)
 
-    def running(self) -> Iterable[Process]:
+    def running(self) -> Iterable[KnownProcess]:
         """All running processes, their starts in ticks."""
         return self._running.all()
 

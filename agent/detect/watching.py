@@ -14,7 +14,7 @@ from agent.run.batch import Batch
 from agent.run.replies import loss_messages
 from agent.run.runs import begin, key_of
 from agent.selection import Selection
-from agent.service import Context
+from agent.service import ServiceContext
 from agent.threads import Worker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
@@ -28,7 +28,7 @@ NOT_JUDGED = "could not be judged"
 class Watching(ABC):
     """Looks at the events of this node until it is closed."""
 
-    def __init__(self, name: str, context: Context, selection: Selection) -> None:
+    def __init__(self, name: str, context: ServiceContext, selection: Selection) -> None:
         """Make what is common; _begin begins. name is that of the thread.
 
         Raises:

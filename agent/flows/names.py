@@ -14,7 +14,7 @@ ANSWERS = 16
 _BYTES = (4, 16)
 
 
-class Names(Domains):
+class NamesOfPods(Domains):
     """Names by the UID of the pod that asked; they count as long as there is room for them, as flows do."""
 
     def __init__(self, file: Path, owner_of: Callable[[int], str | None]) -> None:

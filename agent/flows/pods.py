@@ -22,7 +22,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass
-class Pod:
+class NodePod:
     """A pod of this node. first and last are nanoseconds since 1970; last is 0 while the pod exists.
 
     addresses: the pod's present or last addresses, and since when. former: its earlier addresses, with from and to.
@@ -66,9 +66,9 @@ def _number(value: Any, most: int = (1 << 63) - 1) -> int:
     return value
 
 
-def _read(item: dict[str, Any]) -> Pod:
+def _read(item: dict[str, Any]) -> NodePod:
     """A pod from its saved form. ValueError, TypeError or KeyError if that makes no sense."""
-    pod = Pod(**item)
+    pod = NodePod(**item)
     pod.ports = [(name, protocol, _number(port, 0xFFFF)) for name, protocol, port in pod.ports]
     pod.former = [(address, _number(first), _number(last)) for address, first, last in pod.former]
     texts = [pod.uid, pod.object_uid, pod.namespace, pod.name, pod.owner]
@@ -82,14 +82,14 @@ def _read(item: dict[str, Any]) -> Pod:
     return pod
 
 
-class Pods:
+class NodePods:
     """Remembers pods, in a file too."""
 
     def __init__(self, file: Path, boot: str = "") -> None:
         """Go on with the pods in file, as far as it can be read. boot is the id of the machine's present boot."""
         self._memory = StateFile(file, "names of pods that are gone")
         self._dirty = False
-        self.pods: dict[str, Pod] = {}
+        self.pods: dict[str, NodePod] = {}
         #: when the table of flows began (nanoseconds since 1970), and how many of its flows have been removed since
         self.began, self.evicted = time.time_ns(), 0
         #: how many connections it found without being able to tell which side had connected
@@ -121,12 +121,12 @@ class Pods:
         """Note that the table of flows is new."""
         self.began, self.evicted, self.unclear, self._dirty = time.time_ns(), 0, 0, True
 
-    def came(self, cgroup_id: int, container: Container) -> Pod:
+    def came(self, cgroup_id: int, container: Container) -> NodePod:
         """Note a container that began, or was there already. Returns its pod."""
         uid = container.pod_uid or container.id
         pod = self.pods.get(uid)
         if pod is None:
-            pod = self.pods[uid] = Pod(uid, container.namespace, container.pod, time.time_ns())
+            pod = self.pods[uid] = NodePod(uid, container.namespace, container.pod, time.time_ns())
         elif not pod.cgroups:  # the same pod after a reboot, with another network
             pod.part()
         if cgroup_id not in pod.cgroups:
@@ -152,7 +152,7 @@ class Pods:
                 pod.cgroups.remove(cgroup_id)
                 self._dirty = True
 
-    def learn(self, pod: Pod, info: PodInfo | None, addresses: tuple[str, ...]) -> None:
+    def learn(self, pod: NodePod, info: PodInfo | None, addresses: tuple[str, ...]) -> None:
         """Note what the API server knows of a pod, or addresses that were found without it."""
         before = replace(pod)
         if info:

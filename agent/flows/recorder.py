@@ -16,8 +16,8 @@ import numpy.typing as npt
 from agent.bpf.bpf_object import Program
 from agent.containers.addresses import first_pid, network_of
 from agent.containers.tracker import Cgroup, Tracker
-from agent.flows.names import Names
-from agent.flows.pods import Pod, Pods
+from agent.flows.names import NamesOfPods
+from agent.flows.pods import NodePod, NodePods
 from agent.flows.settings import Settings
 from agent.flows.sockets import connections_of, established_in
 from agent.flows.table import Flows, FlowTable, Keys, oldest_of_the_greatest
@@ -58,9 +58,9 @@ class FlowRecorder:
         #: the table when it was last read: flows that were put into it, flows that were lost, flows that it held
         self._made, self._lost, self._kept = 0, self._table.lost(), settings.limit
         self._state = state
-        self._pods = Pods(state / "pods.json")
+        self._pods = NodePods(state / "pods.json")
         #: for which names pods got addresses, if that is followed
-        self.names = Names(state / "names.json", lambda cgroup_id: self._pods.owners.get(cgroup_id))
+        self.names = NamesOfPods(state / "names.json", lambda cgroup_id: self._pods.owners.get(cgroup_id))
         self._ended = False
         #: Guards the pods and the notes about them. It is held only for look-ups and assignments, as the thread that
         #: reports containers waits for it. While holding it, ask the tracker for nothing that has to be read first.
@@ -70,7 +70,7 @@ class FlowRecorder:
         #: whether a pod has no address yet
         self._waiting = False
         #: pods whose addresses the API server has not told yet
-        self._new: dict[str, Pod] = {}
+        self._new: dict[str, NodePod] = {}
         #: called between the steps of a round to show that the thread gets on; there may be many steps: each network,
         #: pod, cgroup
         self.worker = Worker("flows", self._care)
@@ -135,7 +135,7 @@ class FlowRecorder:
         """How many flows there are."""
         return len(self._table.read()[0])
 
-    def pods(self) -> list[Pod]:
+    def pods(self) -> list[NodePod]:
         """Every pod that is remembered."""
         self._changed |= self._tracker.pods is None  # no event tells of addresses that came later
         self._learn()
@@ -245,7 +245,7 @@ class FlowRecorder:
                     self._pods.learn(pod, known.get(pod.uid) if known else None, addresses)
                 self._waiting |= waits
 
-    def _addresses(self, pod: Pod) -> tuple[str, ...]:
+    def _addresses(self, pod: NodePod) -> tuple[str, ...]:
         """The addresses of a pod's own network; none if its containers are in the host's."""
         cgroups = map(self._tracker.resolve, filter(self._tracker.is_there, list(pod.cgroups)))
         return next(filter(None, (self._tracker.addresses_of(cgroup) for cgroup in cgroups if cgroup)), ())
@@ -329,6 +329,6 @@ class FlowRecorder:
                 yield cgroup, process
 
 
-def _is_past(pod: Pod) -> bool:
+def _is_past(pod: NodePod) -> bool:
     """Whether nothing more can be learnt about a pod."""
     return bool(pod.last) and time.time_ns() - pod.last > LEARN_SECONDS * 1e9

@@ -9,9 +9,9 @@ from agent.clock import clock_offset
 from agent.containers.identity import Container
 from agent.containers.tracker import Tracker
 from agent.domains import Follower
-from agent.flows.pods import Pod
+from agent.flows.pods import NodePod
 from agent.flows.recorder import FlowRecorder
-from agent.service import Call, Number, Running
+from agent.service import Number, Running, ServedCall
 from agent.threads import Worker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
@@ -120,9 +120,9 @@ class FlowsService(Running):
         own = (self._begun.worker,) if self._begun else ()
         return (*own, self._follower.worker) if self._follower else own
 
-    def calls(self) -> Sequence[Call]:
+    def calls(self) -> Sequence[ServedCall]:
         """What clients ask of flows."""
-        return (Call("Flows", lambda request, active: self.read(), stream=True, reads=True),)
+        return (ServedCall("Flows", lambda request, active: self.read(), stream=True, reads=True),)
 
     def labels(self, container: Container) -> Mapping[str, str] | None:
         """The labels of a container's pod, which may be gone; None if they are not known."""
@@ -145,7 +145,7 @@ class FlowsService(Running):
             self._recorder, self._why_not = None, "it has been removed there"
 
 
-def flow_pod(pod: Pod) -> pb.FlowPod:
+def flow_pod(pod: NodePod) -> pb.FlowPod:
     """A pod as a message."""
     return pb.FlowPod(
         uid=pod.object_uid or pod.uid,

@@ -18,7 +18,7 @@ from agent.containers.tracker import Cgroup, Tracker
 from agent.inspect import sockets, usage, waits
 from agent.inspect.paths import Walk
 from agent.processes import Process, first_of, held
-from agent.service import Call, Running
+from agent.service import Running, ServedCall
 from agent.threads import Bounded
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, UsageError
@@ -45,9 +45,9 @@ class Inspector(Running):
         self._node, self._tracker, self._mask = node, tracker, mask
         self._threads = Bounded("inspect", _THREADS)
 
-    def calls(self) -> Sequence[Call]:
+    def calls(self) -> Sequence[ServedCall]:
         """What clients ask."""
-        return (Call("Inspect", lambda request, active: self.inspect(request), reads=True),)
+        return (ServedCall("Inspect", lambda request, active: self.inspect(request), reads=True),)
 
     def inspect(self, request: pb.InspectRequest) -> pb.InspectReply:
         """What can be told of a container. UsageError if it does not run, or too much is asked."""

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from agent.metrics.settings import Settings
-from agent.service import Context, Number, Running
+from agent.service import Number, Running, ServiceContext
 from agent.threads import Worker
 from gadget import __version__
 from gadget.errors import UsageError
@@ -31,7 +31,7 @@ TOTAL = "_total"
 class Numbers(Collector):
     """All numbers of an agent, as they are when they are asked for."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ServiceContext) -> None:
         """Count what is at work in context."""
         self._context = context
 
@@ -89,7 +89,7 @@ def _of(name: str, service: Running) -> list[Number]:
 class MetricsService(Running):
     """Serves at one address until it is closed."""
 
-    def __init__(self, context: Context, settings: Settings) -> None:
+    def __init__(self, context: ServiceContext, settings: Settings) -> None:
         """Begin.
 
         Raises:

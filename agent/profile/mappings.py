@@ -10,7 +10,7 @@ MOST_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class Mapping:
+class MappedPart:
     """A part of memory that may be run. inode 0: of no file. name is the path of its file, or what the kernel says."""
 
     start: int
@@ -44,14 +44,14 @@ class Mappings:
             try:
                 start, end = (int(each, 16) for each in parts[0].split("-"))
                 found.append(
-                    Mapping(start, end, int(parts[2], 16), parts[3], int(parts[4]), parts[5] if parts[5:] else "")
+                    MappedPart(start, end, int(parts[2], 16), parts[3], int(parts[4]), parts[5] if parts[5:] else "")
                 )
             except ValueError:
                 continue
         self.all = tuple(sorted(found, key=lambda each: each.start))
         self._starts = [each.start for each in self.all]
 
-    def find(self, address: int) -> Mapping | None:
+    def find(self, address: int) -> MappedPart | None:
         """The mapping that an address lies in."""
         at = bisect_right(self._starts, address) - 1
         return self.all[at] if at >= 0 and address < self.all[at].end else None

@@ -42,7 +42,7 @@ class ProfiledProgram(NamedTuple):
     exec: int
 
 
-class Place(NamedTuple):
+class CodePlace(NamedTuple):
     """What an address is: name is empty if no function is known; address is one in the file then, or in memory."""
 
     name: str
@@ -61,7 +61,7 @@ class _Known:
     jit: JitFunctions | None = None
     jit_identity: Identity | None = None
     version: int = 0
-    places: dict[int, Place] = field(default_factory=dict)
+    places: dict[int, CodePlace] = field(default_factory=dict)
 
     def change(self) -> None:
         """Note that addresses may belong to other functions now."""
@@ -69,11 +69,11 @@ class _Known:
         self.places = {}
 
 
-class Answer(NamedTuple):
+class NamedPlaces(NamedTuple):
     """The places of a program's addresses, as its mappings of that version have them."""
 
     version: int
-    places: Mapping[int, Place]
+    places: Mapping[int, CodePlace]
 
 
 class Naming:
@@ -85,11 +85,11 @@ class Naming:
         self._known: dict[ProfiledProgram, _Known] = {}
         self._began, self._spent = time.monotonic(), 0.0
 
-    def name(self, wanted: Mapping[ProfiledProgram, Iterable[int]]) -> dict[ProfiledProgram, Answer]:
+    def name(self, wanted: Mapping[ProfiledProgram, Iterable[int]]) -> dict[ProfiledProgram, NamedPlaces]:
         """Name addresses of programs. Some programs may have ended, if they were asked about before."""
         return {program: self._name(program, addresses) for program, addresses in wanted.items()}
 
-    def _name(self, program: ProfiledProgram, addresses: Iterable[int]) -> Answer:
+    def _name(self, program: ProfiledProgram, addresses: Iterable[int]) -> NamedPlaces:
         known = self._known.pop(program, None) or _Known()
         self._known[program] = known
         if len(self._known) > MOST_PROCESSES:
@@ -105,13 +105,13 @@ class Naming:
                 places = self._find(known, process, addresses)
                 if _is(process, program):  # all the time, then
                     known.places = places if len(known.places) > MOST_PLACES else {**known.places, **places}
-                    return Answer(known.version, places)
+                    return NamedPlaces(known.version, places)
             finally:
                 process.close()
             self._known[program] = known = before
-        return Answer(known.version, self._find(known, None, addresses))
+        return NamedPlaces(known.version, self._find(known, None, addresses))
 
-    def _find(self, known: _Known, process: Process | None, addresses: Iterable[int]) -> dict[int, Place]:
+    def _find(self, known: _Known, process: Process | None, addresses: Iterable[int]) -> dict[int, CodePlace]:
         new = [each for each in addresses if each not in known.places]
         found = dict(self._places(known, process, new))
         return found | {each: known.places[each] for each in addresses if each in known.places}
@@ -142,29 +142,31 @@ class Naming:
         assert found is None or isinstance(found, JitFunctions)
         return found
 
-    def _places(self, known: _Known, process: Process | None, addresses: Iterable[int]) -> Iterator[tuple[int, Place]]:
-        by_mapping: dict[mappings.Mapping | None, list[int]] = {}
+    def _places(
+        self, known: _Known, process: Process | None, addresses: Iterable[int]
+    ) -> Iterator[tuple[int, CodePlace]]:
+        by_mapping: dict[mappings.MappedPart | None, list[int]] = {}
         for address in addresses:
             found = known.mappings.find(address) if known.mappings else None
             by_mapping.setdefault(found, []).append(address)
         for mapping, here in by_mapping.items():
             if mapping is None:
-                yield from ((each, Place("", NOWHERE if known.mappings else UNKNOWN, each)) for each in here)
+                yield from ((each, CodePlace("", NOWHERE if known.mappings else UNKNOWN, each)) for each in here)
             elif mapping.inode:
                 yield from self._in_file(known, process, mapping, here)
             else:
                 yield from ((each, self._in_memory(known, mapping, each)) for each in here)
 
-    def _in_memory(self, known: _Known, mapping: mappings.Mapping, address: int) -> Place:
+    def _in_memory(self, known: _Known, mapping: mappings.MappedPart, address: int) -> CodePlace:
         if not mapping.is_anonymous:  # [vdso] and the like
-            return Place("", mapping.name, address - mapping.start)
+            return CodePlace("", mapping.name, address - mapping.start)
         name = known.jit.find(address) if known.jit else ""
-        return Place(name, JIT, 0) if name else Place("", ANONYMOUS, address)
+        return CodePlace(name, JIT, 0) if name else CodePlace("", ANONYMOUS, address)
 
     def _in_file(
-        self, known: _Known, process: Process | None, mapping: mappings.Mapping, addresses: list[int]
-    ) -> Iterator[tuple[int, Place]]:
-        names: dict[int, Place] = {}
+        self, known: _Known, process: Process | None, mapping: mappings.MappedPart, addresses: list[int]
+    ) -> Iterator[tuple[int, CodePlace]]:
+        names: dict[int, CodePlace] = {}
         if process and self._may_read:
             with suppress(OSError), self._timed(), closing_fd(_mapped(process, mapping)) as fd:
                 functions = self._kept.get(Functions, identity(fd), lambda: _functions(fd))
@@ -174,14 +176,14 @@ class Naming:
                     own = functions.address_of(address - mapping.start + mapping.offset)
                     if own is not None:
                         name = functions.find(own, fd)
-                        names[address] = Place(name, mapping.name, 0 if name else own)
+                        names[address] = CodePlace(name, mapping.name, 0 if name else own)
         for address in addresses:
             jitted = known.jit.find(address) if known.jit and address not in names else ""
             if jitted:
-                yield address, Place(jitted, JIT, 0)
+                yield address, CodePlace(jitted, JIT, 0)
             else:
                 offset = address - mapping.start + mapping.offset
-                yield address, names.get(address) or Place("", mapping.name, offset)
+                yield address, names.get(address) or CodePlace("", mapping.name, offset)
 
     @property
     def _may_read(self) -> bool:
@@ -217,7 +219,7 @@ def _is(process: Process, program: ProfiledProgram) -> bool:
     return False
 
 
-def _mapped(process: Process, mapping: mappings.Mapping) -> int:
+def _mapped(process: Process, mapping: mappings.MappedPart) -> int:
     """A descriptor of the very file that is mapped, whatever its path leads to by now. OSError unless it is regular."""
     name = f"map_files/{mapping.range}"
     found = process.open(name, os.O_PATH)

@@ -16,7 +16,7 @@ import numpy as np
 from agent.files import read_text
 from agent.profile.kept import FileCache
 from agent.profile.kernel import KernelFunctions
-from agent.profile.naming import NOWHERE, UNKNOWN, Answer, Naming, Place, ProfiledProgram
+from agent.profile.naming import NOWHERE, UNKNOWN, CodePlace, NamedPlaces, Naming, ProfiledProgram
 from agent.run.batch import Batch
 from agent.threads import Bounded
 from gadget._generated import gadget_pb2 as pb
@@ -64,7 +64,7 @@ class Profiling:
         self._naming: dict[int, Naming] = {}
         self._kernel: KernelFunctions | None = None
         self._modules = ""
-        self._frames: dict[Place, int] = {}
+        self._frames: dict[CodePlace, int] = {}
         self._stacks: dict[tuple[bytes, int], int] = {}
         self._versions: dict[ProfiledProgram, int] = {}
         self._last_frame = self._last_stack = 0
@@ -109,7 +109,7 @@ class Profiling:
                 count,
             )
 
-    def _name(self, seen: Sequence[_Seen]) -> dict[ProfiledProgram, Answer]:
+    def _name(self, seen: Sequence[_Seen]) -> dict[ProfiledProgram, NamedPlaces]:
         """What the addresses of stacks are that were not told yet; all programs' mappings are brought up to date."""
         until = time.monotonic() + SECONDS
         before = self._versions.copy()
@@ -123,20 +123,20 @@ class Profiling:
 
     def _ask(
         self, seen: Sequence[_Seen], is_new: Callable[[_Seen], bool], until: float
-    ) -> dict[ProfiledProgram, Answer]:
+    ) -> dict[ProfiledProgram, NamedPlaces]:
         """Let threads name what is new, as long as there is time: a container's files need not answer."""
         wanted: dict[int, dict[ProfiledProgram, set[int]]] = {}
         for each in seen:
             addresses = wanted.setdefault(each.cgroup_id, {}).setdefault(each.program, set())
             if is_new(each):
                 addresses.update(each.user)
-        started: list[Future[dict[ProfiledProgram, Answer]]] = []
+        started: list[Future[dict[ProfiledProgram, NamedPlaces]]] = []
         for cgroup_id, of_programs in wanted.items():
             naming = self._naming.pop(cgroup_id, None) or Naming(self._kept, self._proc)
             self._naming[cgroup_id] = naming
             with suppress(Exhausted):  # what was asked before has not been answered yet
                 started.append(self._threads.start((id(self), cgroup_id), partial(naming.name, of_programs)))
-        answers: dict[ProfiledProgram, Answer] = {}
+        answers: dict[ProfiledProgram, NamedPlaces] = {}
         for future in started:
             try:
                 answers.update(future.result(max(0.0, until - time.monotonic())))
@@ -159,14 +159,14 @@ class Profiling:
         if self._kernel is None or modules != self._modules:
             self._kernel, self._modules = KernelFunctions(), modules
 
-    def _tell(self, each: _Seen, version: int, answers: dict[ProfiledProgram, Answer], made: pb.Samples) -> int:
+    def _tell(self, each: _Seen, version: int, answers: dict[ProfiledProgram, NamedPlaces], made: pb.Samples) -> int:
         """Add a stack to a message. Returns its number."""
         assert self._kernel or not each.kernel
         answer = answers.get(each.program)
-        places = [Place(*self._kernel.find(call), call, True) for call in each.kernel] if self._kernel else []
+        places = [CodePlace(*self._kernel.find(call), call, True) for call in each.kernel] if self._kernel else []
         places = [place._replace(address=0) if place.name else place for place in places]
         named = answer.places if answer else {}
-        user = [named.get(call) or Place("", UNKNOWN, call) for call in each.user]
+        user = [named.get(call) or CodePlace("", UNKNOWN, call) for call in each.user]
         while len(user) > 1 and user[-1].module == NOWHERE:  # what lies where a caller without a frame pointer put none
             user.pop()
         places += user
@@ -182,7 +182,7 @@ class Profiling:
         self._stacks[each.key, version] = self._last_stack
         return self._last_stack
 
-    def _tell_frame(self, place: Place, made: pb.Samples) -> int:
+    def _tell_frame(self, place: CodePlace, made: pb.Samples) -> int:
         self._last_frame += 1
         made.frames.add(
             number=self._last_frame,

@@ -15,7 +15,7 @@ from agent.run.batch import Batch
 from agent.run.replies import container_messages, loss_messages, started_reply, summary_reply
 from agent.run.runs import begin, key_of
 from agent.selection import Selection
-from agent.service import Active, Context, Running
+from agent.service import Active, Running, ServiceContext
 from agent.threads import Bounded
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
@@ -42,7 +42,7 @@ AHEAD = 8
 class Profiles(Running):
     """Has stacks counted, and names the functions in them."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ServiceContext) -> None:
         """For clients of this agent."""
         self._context = context
         self._threads = Bounded("profile", _THREADS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.bpf.bpf_object import ring_bytes
-from agent.bpf.ring import Ring
+from agent.bpf.ring import RingBuffer
 from agent.run.batch import Rows
 from agent.run.source import RINGS, Loaded, LoadPlan
 
@@ -15,13 +15,13 @@ class Events(Loaded):
 
     def __init__(self, plan: LoadPlan, ring_size: int = 0) -> None:
         """Load what plan says; ring_size in bytes, 0 for the gadget's own. Exhausted if the budget has no such room."""
-        self._rings: list[Ring] = []
+        self._rings: list[RingBuffer] = []
         super().__init__(plan)
         try:
             rings = [name for name in RINGS if self.object.has_map(name)]
             sizes = [self.object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in rings]
             self.load(sum(sizes))
-            self._rings = [Ring(self.object.map_fd(name), size) for name, size in zip(rings, sizes, strict=True)]
+            self._rings = [RingBuffer(self.object.map_fd(name), size) for name, size in zip(rings, sizes, strict=True)]
             self.object.attach(self._where)
         except BaseException:
             self.close()

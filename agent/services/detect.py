@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from agent.detect.service import Detect
 from agent.detect.settings import Settings
-from agent.service import Context, Service
+from agent.service import Service, ServiceContext
 from gadget.errors import Unsupported
 
 
-def _begin(context: Context, settings: Settings) -> Detect:
+def _begin(context: ServiceContext, settings: Settings) -> Detect:
     from agent.detect.always import Always  # and all that rules need, which an agent without does without
 
     return Detect(context, Always(context, settings))

@@ -6,10 +6,10 @@ from agent.domains import Follower
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
 from agent.flows.settings import Settings
-from agent.service import Context, Service
+from agent.service import Service, ServiceContext
 
 
-def _begin(context: Context, settings: Settings) -> FlowsService:
+def _begin(context: ServiceContext, settings: Settings) -> FlowsService:
     recorder = FlowRecorder(context.tracker, context.pins / "flows", context.state / "flows", settings)
     follower = Follower(recorder.names, context.runs, context.tracker, context.budget) if settings.names else None
     return FlowsService(context.node, context.tracker, recorder, follower=follower)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.inspect.service import Inspector
-from agent.service import Context, Service
+from agent.service import Service, ServiceContext
 from agent.traceloop.redact import Redactor
 
 
@@ -14,7 +14,7 @@ class Settings:
     """None."""
 
 
-def _begin(context: Context, settings: Settings) -> Inspector:
+def _begin(context: ServiceContext, settings: Settings) -> Inspector:
     mask = Redactor(context.redact).mask if context.redact else None
     return Inspector(context.node, context.tracker, mask)
 

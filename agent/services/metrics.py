@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from agent.metrics.settings import Settings
-from agent.service import Context, Running, Service
+from agent.service import Running, Service, ServiceContext
 
 
-def _begin(context: Context, settings: Settings) -> Running:
+def _begin(context: ServiceContext, settings: Settings) -> Running:
     from agent.metrics.service import MetricsService  # prometheus_client, where it is wanted
 
     return MetricsService(context, settings)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.service import Active, Context, Number, Running, Service
+from agent.service import Active, Number, Running, Service, ServiceContext
 from agent.settings import setting
 from agent.standing.service import only_ours, remove_left
 from agent.standing.standing import StandingRun
@@ -37,7 +37,7 @@ class Settings:
 class FlowLog(Running):
     """A standing run that nobody has to make. Without settings there is none, and why_not says why."""
 
-    def __init__(self, context: Context, settings: Settings | None, why_not: str = "") -> None:
+    def __init__(self, context: ServiceContext, settings: Settings | None, why_not: str = "") -> None:
         """Go on with what an earlier agent kept.
 
         Raises:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from agent.service import Context, Service
+from agent.service import Service, ServiceContext
 from agent.standing.service import StandingRuns, StandingService
 from agent.standing.settings import Settings
 from gadget.errors import Unsupported
 
 
-def _begin(context: Context, settings: Settings) -> StandingRuns:
+def _begin(context: ServiceContext, settings: Settings) -> StandingRuns:
     made = StandingService(
         context.node,
         context.runs,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from agent.service import Context, Service
+from agent.service import Service, ServiceContext
 from agent.syscalls.recorder import SyscallRecorder
 from agent.syscalls.service import SyscallsService
 from agent.syscalls.settings import Settings
 
 
-def _begin(context: Context, settings: Settings) -> SyscallsService:
+def _begin(context: ServiceContext, settings: Settings) -> SyscallsService:
     recorder = SyscallRecorder(context.tracker, context.pins / "syscalls", context.state / "syscalls", settings)
     return SyscallsService(context.node, recorder)
 

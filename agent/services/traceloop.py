@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.service import Context, Service
+from agent.service import Service, ServiceContext
 from agent.traceloop import recorder
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
@@ -10,7 +10,7 @@ from agent.traceloop.service import TraceloopService
 from agent.traceloop.settings import Settings
 
 
-def _begin(context: Context, settings: Settings) -> TraceloopService:
+def _begin(context: ServiceContext, settings: Settings) -> TraceloopService:
     wanted = settings.record or frozenset()
     made = Recorder(
         context.tracker,

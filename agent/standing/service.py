@@ -16,7 +16,7 @@ from agent.files import printable, read_regular
 from agent.folders import own_folder, remove
 from agent.limits import RunBudget
 from agent.run.runs import Runs
-from agent.service import Active, Call, Number, Running
+from agent.service import Active, Number, Running, ServedCall
 from agent.standing.settings import Settings
 from agent.standing.standing import StandingRun
 from agent.threads import Worker
@@ -323,12 +323,12 @@ class StandingRuns(Running):
         if self._standing:
             yield from self._standing.numbers()
 
-    def calls(self) -> Sequence[Call]:
+    def calls(self) -> Sequence[ServedCall]:
         """What clients ask."""
         return (
-            Call("StandingList", lambda request, active: self._on().list()),
-            Call("StandingPut", self._put),
-            Call("StandingDelete", self._delete),
+            ServedCall("StandingList", lambda request, active: self._on().list()),
+            ServedCall("StandingPut", self._put),
+            ServedCall("StandingDelete", self._delete),
         )
 
     def beginnings(self) -> Mapping[str, Callable[[pb.Attach, Active], Iterator[pb.RunReply]]]:

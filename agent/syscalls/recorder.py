@@ -16,7 +16,7 @@ from agent.containers.identity import Container
 from agent.containers.tracker import Cgroup, Tracker
 from agent.syscalls.settings import Settings
 from agent.syscalls.table import CallTable
-from agent.syscalls.workloads import SeenCalls, WorkloadContainer, Workloads
+from agent.syscalls.workloads import CallingWorkloads, SeenCalls, WorkloadContainer
 from agent.threads import Worker
 from gadget.selector import Requirement
 from gadget.workload import workload
@@ -34,7 +34,7 @@ class SyscallRecorder:
         """Begin to record, or go on where an earlier agent was. Its pins are in folder, its file in state."""
         self._tracker, self._state, self._settings = tracker, state, settings
         self._table = CallTable(folder, tracker, settings.limit)
-        self._workloads = Workloads(state / "workloads.json", settings.keep)
+        self._workloads = CallingWorkloads(state / "workloads.json", settings.keep)
         if self._table.is_new:
             self._workloads.begin()
         self._lock = threading.Lock()  # of the workloads

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from agent.bpf.bpf_object import Program
-from agent.service import Call, Running
+from agent.service import Running, ServedCall
 from agent.syscalls.recorder import SyscallRecorder
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
@@ -85,9 +85,9 @@ class SyscallsService(Running):
         """The thread that takes over what the kernel notes."""
         return (self._begun.worker,) if self._begun else ()
 
-    def calls(self) -> Sequence[Call]:
+    def calls(self) -> Sequence[ServedCall]:
         """What clients ask of it."""
-        return (Call("Syscalls", lambda request, active: self.read(request.labels), stream=True, reads=True),)
+        return (ServedCall("Syscalls", lambda request, active: self.read(request.labels), stream=True, reads=True),)
 
     def close(self) -> None:
         """Let go. Recording goes on."""

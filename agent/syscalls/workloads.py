@@ -48,7 +48,7 @@ class Live:
     counted: bool = False
 
 
-class Workloads:
+class CallingWorkloads:
     """Remembers what workloads called."""
 
     def __init__(self, file: Path, most: int, boot: str = "") -> None:

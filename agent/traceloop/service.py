@@ -14,7 +14,7 @@ import orjson
 from agent.blocked import ProcessMemory, find_blocked
 from agent.bpf.bpf_object import Program
 from agent.containers.identity import Container
-from agent.service import Active, Call, Number, Running
+from agent.service import Active, Number, Running, ServedCall
 from agent.threads import Worker
 from agent.traceloop.choice import ChosenRecords, choose
 from agent.traceloop.last import last
@@ -155,13 +155,15 @@ class TraceloopService(Running):
         """The threads that record."""
         return self._begun.workers if self._begun else ()
 
-    def calls(self) -> Sequence[Call]:
+    def calls(self) -> Sequence[ServedCall]:
         """What clients ask of recordings."""
         return (
-            Call("TraceloopList", lambda request, active: self.list()),
-            Call("TraceloopRead", self.read, stream=True, reads=True),
-            Call("TraceloopEnds", lambda request, active: self.ends(request.cgroup_ids, active), True, reads=True),
-            Call("TraceloopDelete", self._delete),
+            ServedCall("TraceloopList", lambda request, active: self.list()),
+            ServedCall("TraceloopRead", self.read, stream=True, reads=True),
+            ServedCall(
+                "TraceloopEnds", lambda request, active: self.ends(request.cgroup_ids, active), True, reads=True
+            ),
+            ServedCall("TraceloopDelete", self._delete),
         )
 
     def _delete(self, request: pb.TraceloopDeleteRequest, active: Active) -> pb.TraceloopDeleteReply:

@@ -140,14 +140,14 @@ def read(text: str, name: str) -> Baseline:
 
     """
     found = list(documents.read(text, name))
-    if len(found) != 1 or not isinstance(found[0], documents.Mapping) or "baseline" not in found[0].pairs:
+    if len(found) != 1 or not isinstance(found[0], documents.YamlMapping) or "baseline" not in found[0].pairs:
         raise RulesError(VALIDATE, "this is no baseline", found[0].at if found else Position(name, 1, 1))
     top = found[0].pairs
     if (version := _scalar(top["baseline"])) != VERSION:
         raise RulesError(VALIDATE, f"a baseline of version {version}, which this one does not know", top["baseline"].at)
     baseline: Baseline = {}
     for item in _items(top.get("workloads")):
-        if not isinstance(item, documents.Mapping):
+        if not isinstance(item, documents.YamlMapping):
             raise RulesError(VALIDATE, "a workload is an object", item.at)
         who, learnt = _workload(item)
         if who in baseline:
@@ -156,7 +156,7 @@ def read(text: str, name: str) -> Baseline:
     return baseline
 
 
-def _workload(item: documents.Mapping) -> tuple[BaselineSubject, Learnt]:
+def _workload(item: documents.YamlMapping) -> tuple[BaselineSubject, Learnt]:
     if unknown := item.pairs.keys() - {*_KEYS}:
         key = sorted(unknown)[0]
         raise RulesError(VALIDATE, f"a workload has no {key}: there is {', '.join(_KEYS)}", item.keys[key])
@@ -173,7 +173,7 @@ def _workload(item: documents.Mapping) -> tuple[BaselineSubject, Learnt]:
                 raise RulesError(VALIDATE, "a port is PROTOCOL/NUMBER, as tcp/80", each.at)
             learnt.values[kind].append(value)
     more = item.pairs.get("more")
-    for kind, count in more.pairs.items() if isinstance(more, documents.Mapping) else ():
+    for kind, count in more.pairs.items() if isinstance(more, documents.YamlMapping) else ():
         learnt.more[kind] = _number(count)
     learnt.containers, learnt.seconds = (_number(item.pairs.get(key)) for key in ("containers", "seconds"))
     return who, learnt

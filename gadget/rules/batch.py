@@ -74,7 +74,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Batch:
+class EventBatch:
     """Events: of each its type, by its place in names; the ids of its rows in the three tables; and what is its own."""
 
     names: Sequence[str]
@@ -140,7 +140,7 @@ class BatchRules:
         found = Counter(_ASKED[plan.table] for plan in self._plans.values() if isinstance(plan, _Part))
         return {word: found[word] for word in _ASKED}
 
-    def matching(self, batch: Batch) -> list[tuple[Rule, Places]]:
+    def matching(self, batch: EventBatch) -> list[tuple[Rule, Places]]:
         """The rules that fire, and on which events of a batch, in the order of the rules."""
         by_type = _by_type(batch)
         found = []
@@ -156,7 +156,7 @@ class BatchRules:
                     by_type[name] = np.setdiff1d(by_type[name], fired, assume_unique=True)
         return found
 
-    def _holding(self, plan: _Plan, batch: Batch, places: Places) -> Places:
+    def _holding(self, plan: _Plan, batch: EventBatch, places: Places) -> Places:
         """The events among some for which a plan holds."""
         if isinstance(plan, _Part):
             return places[self._answers(plan, batch, places)]
@@ -170,7 +170,7 @@ class BatchRules:
             return places
         return places[self._mask(plan, batch, places)]
 
-    def _mask(self, plan: _Plan, batch: Batch, places: Places) -> npt.NDArray[np.bool_]:
+    def _mask(self, plan: _Plan, batch: EventBatch, places: Places) -> npt.NDArray[np.bool_]:
         """For which of some events a plan holds."""
         if isinstance(plan, _Part):
             return self._answers(plan, batch, places)
@@ -187,7 +187,7 @@ class BatchRules:
             open_ = open_[~decided]
         return mask
 
-    def _answers(self, part: _Part, batch: Batch, places: Places) -> npt.NDArray[np.bool_]:
+    def _answers(self, part: _Part, batch: EventBatch, places: Places) -> npt.NDArray[np.bool_]:
         """The answers of a part for some events: looked up, and asked where that is the first time."""
         if part.table == OWN:
             return np.fromiter((bool(part.test(self._whole(batch, at))) for at in places.tolist()), bool, len(places))
@@ -206,7 +206,7 @@ class BatchRules:
         yes: npt.NDArray[np.bool_] = found == _YES
         return yes
 
-    def _whole(self, batch: Batch, at: int) -> Event:
+    def _whole(self, batch: EventBatch, at: int) -> Event:
         call, process, descriptor = (
             table.rows[ids[at]] for table, ids in zip(self._tables, batch.ids, strict=True)
         )  # fmt: skip
@@ -263,6 +263,6 @@ def _without_places(node: Any) -> Any:
     return (type(node).__name__, *map(_without_places, parts))
 
 
-def _by_type(batch: Batch) -> dict[str, Places]:
+def _by_type(batch: EventBatch) -> dict[str, Places]:
     present = np.flatnonzero(np.bincount(batch.types, minlength=len(batch.names)))
     return {batch.names[which]: np.flatnonzero(batch.types == which) for which in present.tolist()}

@@ -67,7 +67,7 @@ class Values:
     data: bytes
 
 
-class Call:
+class CallFields:
     """The fields of an event, except those of its process."""
 
     def __init__(self, values: Values, number: int, process: ProcessRow) -> None:
@@ -148,10 +148,10 @@ def _shown(end: tuple[bytes, int] | None) -> str | None:
     return f"{ip_address(end[0])}:{end[1]}" if end else None
 
 
-def _end(which: str, part: int) -> Callable[[Call], Any]:
+def _end(which: str, part: int) -> Callable[[CallFields], Any]:
     """Address (0) or port (1) of the server, the client, the local or the remote end."""
 
-    def found(call: Call) -> Any:
+    def found(call: CallFields) -> Any:
         own = {"s": call.is_server, "c": not call.is_server, "l": True, "r": False}[which]
         end = call.end(own=own)
         return end[part] if end else None
@@ -159,18 +159,18 @@ def _end(which: str, part: int) -> Callable[[Call], Any]:
     return found
 
 
-def _both(part: int) -> Callable[[Call], Any]:
-    def found(call: Call) -> Any:
+def _both(part: int) -> Callable[[CallFields], Any]:
+    def found(call: CallFields) -> Any:
         ends = [end for end in (call.end(own=True), call.end(own=False)) if end]
         return tuple(end[part] for end in ends) or None
 
     return found
 
 
-def _domains(which: str) -> Callable[[Call], Any]:
+def _domains(which: str) -> Callable[[CallFields], Any]:
     address = _end(which, 0)
 
-    def found(call: Call) -> Any:
+    def found(call: CallFields) -> Any:
         of = address(call)
         names = call.process.domains(of) if of else ()
         return names[0] if names else None
@@ -178,46 +178,46 @@ def _domains(which: str) -> Callable[[Call], Any]:
     return found
 
 
-def _number(call: Call) -> int | None:
+def _number(call: CallFields) -> int | None:
     if call.values.type in _NUMBERED:
         return max(call.values.result, -1)
     return call.values.fd if call.has_descriptor else None
 
 
-def _directory(call: Call) -> str | None:
+def _directory(call: CallFields) -> str | None:
     path = call.name
     return (posixpath.dirname(path) or "/") if path and call.is_file else None
 
 
-def _filename(call: Call) -> str | None:
+def _filename(call: CallFields) -> str | None:
     if not call.name or not call.is_file or (call.values.result < 0 and call.values.type in (*OPENS, "creat")):
         return None
     return posixpath.basename(call.name) or "/"
 
 
-def _opens(wanted: Callable[[Values], Any]) -> Callable[[Call], bool]:
+def _opens(wanted: Callable[[Values], Any]) -> Callable[[CallFields], bool]:
     return lambda call: call.values.type in OPENS and bool(wanted(call.values))
 
 
-def _is_open_exec(call: Call) -> bool:
+def _is_open_exec(call: CallFields) -> bool:
     values = call.values
     creates = values.flags & _O_CREAT or values.flags & _O_TMPFILE == _O_TMPFILE
     return values.type in (*OPENS, "creat") and bool(creates and values.mode & _EXECUTABLE)
 
 
-def _family(call: Call) -> str | None:
+def _family(call: CallFields) -> str | None:
     return {"4": "ip", "6": "ip", "u": "unix"}.get(call.values.fd_type)
 
 
-def _time(form: str) -> Callable[[Call], str]:
+def _time(form: str) -> Callable[[CallFields], str]:
     return lambda call: time.strftime(form, time.localtime(call.values.time_ns // 1_000_000_000))
 
 
-def _clock(call: Call) -> str:
+def _clock(call: CallFields) -> str:
     return exact_clock(call.values.time_ns)
 
 
-_FIELDS: Mapping[str, Callable[[Call], Any]] = {
+_FIELDS: Mapping[str, Callable[[CallFields], Any]] = {
     "evt.type": lambda call: call.values.type,
     "syscall.type": lambda call: call.values.type,
     "evt.num": lambda call: call.number,
@@ -234,8 +234,8 @@ _FIELDS: Mapping[str, Callable[[Call], Any]] = {
     "evt.failed": lambda call: call.values.result < 0,
     "evt.dir": lambda call: "<",
     "evt.count": lambda call: 1,
-    "evt.args": Call.arguments,
-    "evt.info": Call.arguments,
+    "evt.args": CallFields.arguments,
+    "evt.info": CallFields.arguments,
     "evt.buffer": lambda call: call.values.data or None,
     "evt.is_open_read": _opens(lambda values: values.flags & _O_ACCMODE != _O_WRONLY),
     "evt.is_open_write": _opens(lambda values: values.flags & _O_ACCMODE in (_O_WRONLY, _O_RDWR)),
@@ -266,62 +266,62 @@ _FIELDS: Mapping[str, Callable[[Call], Any]] = {
     "proc.duration": lambda call: call.values.boot_ns - call.process.process.key.start,
 }
 
-Argument = Callable[[Call], Any]
+Argument = Callable[[CallFields], Any]
 
 
 def _at(number: int, bits: int = 32) -> Argument:
     """A signed number among the call's arguments."""
 
-    def found(call: Call) -> str:
+    def found(call: CallFields) -> str:
         value = call.values.args[number] & (1 << bits) - 1
         return str(value - (1 << bits) if value >> bits - 1 else value)
 
     return found
 
 
-def _result(call: Call) -> str:
+def _result(call: CallFields) -> str:
     return call.res
 
 
-def _descriptor(call: Call) -> str:
+def _descriptor(call: CallFields) -> str:
     return str(call.values.result)
 
 
-def _path(call: Call) -> str | None:
+def _path(call: CallFields) -> str | None:
     return call.values.path or None
 
 
-def _to(call: Call) -> str | None:
+def _to(call: CallFields) -> str | None:
     return call.values.to or None
 
 
-def _to_raw(call: Call) -> str | None:
+def _to_raw(call: CallFields) -> str | None:
     return call.values.to_raw or None
 
 
-def _mode(call: Call) -> str:
+def _mode(call: CallFields) -> str:
     return words.mode(call.values.mode)
 
 
-def _octal(call: Call) -> str:
+def _octal(call: CallFields) -> str:
     return f"0{call.values.mode:o}" if call.values.mode else "0"
 
 
-def _open_flags(call: Call) -> str:
+def _open_flags(call: CallFields) -> str:
     return words.open_flags(call.values.flags)
 
 
-def _data(call: Call) -> str | None:
+def _data(call: CallFields) -> str | None:
     return call.values.data.decode("utf-8", "surrogateescape") or None
 
 
-def _exe_flags(call: Call) -> str:
+def _exe_flags(call: CallFields) -> str:
     program = call.process.process
     flags = {"EXE_WRITABLE": program.writable, "EXE_UPPER_LAYER": program.upper_layer, "EXE_FROM_MEMFD": program.memfd}
     return "|".join(name for name, is_set in flags.items() if is_set) or "0"
 
 
-def _user(call: Call) -> str | None:
+def _user(call: CallFields) -> str | None:
     return call.process.user(call.values.args[0] & 0xFFFF_FFFF)
 
 

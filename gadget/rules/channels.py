@@ -29,7 +29,7 @@ from gadget import __version__
 from gadget.errors import UsageError
 from gadget.kube.api import ApiServer
 from gadget.rules.alerts import Alert, dumps
-from gadget.rules.events import Events, Refused
+from gadget.rules.events import KubernetesEvents, Refused
 from gadget.rules.files import PRIORITIES
 from gadget.text import escape
 
@@ -45,7 +45,7 @@ _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 @dataclass(frozen=True)
-class Patience:
+class SendPatience:
     """How long channels wait, in seconds: for an answer, before the next attempt (doubled each time), at the end."""
 
     answer: float = 10.0
@@ -74,7 +74,7 @@ class Channel:
         self,
         name: str,
         send: Callable[[Alert], None],
-        patience: Patience,
+        patience: SendPatience,
         tell: Callable[[str], None],
         close: Callable[[], None],
     ) -> None:
@@ -220,7 +220,7 @@ def make(
     where: str,
     hostname: str,
     tls: Tls,
-    patience: Patience,
+    patience: SendPatience,
     tell: Callable[[str], None],
     api: Callable[[], ApiServer] | None = None,
 ) -> Channel:
@@ -241,7 +241,7 @@ def make(
         log = _Syslog(rest, patience.answer)
         return Channel(where, log.send, patience, tell, log.close)
     if where == EVENTS and api:
-        return Channel(where, Events(api()).send, patience, tell, lambda: None)
+        return Channel(where, KubernetesEvents(api()).send, patience, tell, lambda: None)
     bodies: dict[str, Callable[[Alert], bytes]] = {
         "http": lambda alert: alert.json(hostname),
         "https": lambda alert: alert.json(hostname),

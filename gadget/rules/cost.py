@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gadget.rules.audit import AuditEvent
-from gadget.rules.batch import Batch, BatchRules, Rows
+from gadget.rules.batch import BatchRules, EventBatch, Rows
 from gadget.rules.checks import Event
 from gadget.rules.fields import SYSCALL
 from gadget.rules.ruleset import Rule, Ruleset
@@ -65,7 +65,7 @@ def _least(work: Callable[[], Any]) -> float:
 
 
 @cache
-def made_up(types: tuple[str, ...]) -> tuple[tuple[Rows, Rows, Rows], Batch]:
+def made_up(types: tuple[str, ...]) -> tuple[tuple[Rows, Rows, Rows], EventBatch]:
     """A batch of events of these types, each as often as another, with the tables that have their rows."""
     choose = np.random.default_rng(7)
     calls = [row for name in types for row in _calls(name)]
@@ -76,7 +76,7 @@ def made_up(types: tuple[str, ...]) -> tuple[tuple[Rows, Rows, Rows], Batch]:
     process = choose.integers(0, PROCESSES, EVENTS, np.uint32)
     numbers = np.array([types.index(row["evt.type"]) for row in calls])[which]
     own: Any = [{}] * EVENTS
-    return (Rows([*calls]), *_rows()), Batch(types, numbers, (which, process, descriptor), own)
+    return (Rows([*calls]), *_rows()), EventBatch(types, numbers, (which, process, descriptor), own)
 
 
 @cache

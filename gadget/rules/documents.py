@@ -56,7 +56,7 @@ class Sequence:
 
 
 @dataclass(eq=False)
-class Mapping:
+class YamlMapping:
     """Keys, which are texts, and what they stand for, in the order of the file."""
 
     pairs: dict[str, Node]
@@ -64,7 +64,7 @@ class Mapping:
     at: Position
 
 
-Node = Scalar | Sequence | Mapping
+Node = Scalar | Sequence | YamlMapping
 
 
 @dataclass
@@ -145,7 +145,7 @@ class _Composer:
         while not isinstance(event := next(self._events), end):
             yield self._node(event, depth + 1)
 
-    def _mapping(self, at: Position, depth: int) -> Mapping:
+    def _mapping(self, at: Position, depth: int) -> YamlMapping:
         pairs: dict[str, Node] = {}
         keys: dict[str, Position] = {}
         nodes = self._items(yaml.MappingEndEvent, depth)
@@ -155,7 +155,7 @@ class _Composer:
             if key.value in pairs:
                 raise RulesError(YAML_PARSE, f"{key.value} stands here twice", key.at)
             keys[key.value], pairs[key.value] = key.at, next(nodes)
-        return Mapping(pairs, keys, at)
+        return YamlMapping(pairs, keys, at)
 
     def _at(self, event: yaml.Event) -> Position:
         mark = event.start_mark

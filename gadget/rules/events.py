@@ -30,7 +30,7 @@ class Refused(Exception):
     """An alert is not taken, and would not be if it were sent again."""
 
 
-class Events:
+class KubernetesEvents:
     """Makes Events. One thread calls it."""
 
     def __init__(self, api: ApiServer) -> None:

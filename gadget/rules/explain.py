@@ -9,14 +9,14 @@ from typing import Any
 from gadget.rules.checks import Compiler, Event, event_types
 from gadget.rules.fields import SYSCALL
 from gadget.rules.outputs import shown
-from gadget.rules.parser import BARE, Check, FieldName, Junction, Literal, Name, Node, Not, Operand, Several
+from gadget.rules.parser import BARE, Check, FieldName, Junction, Literal, MacroName, Node, Not, Operand, Several
 
 
 def text(node: Node, *, inside: bool = False) -> str:
     """A condition as a rule file has it, in one line; inside: in parentheses where it has alternatives."""
     if isinstance(node, Check):
         return check_text(node)
-    if isinstance(node, Name):
+    if isinstance(node, MacroName):
         return node.name
     if isinstance(node, Not):
         return f"not {text(node.child, inside=True)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gadget.rules.checks import Compiler
-from gadget.rules.documents import Mapping, Node, Scalar, read
+from gadget.rules.documents import Node, Scalar, YamlMapping, read
 from gadget.rules.documents import Sequence as Items
 from gadget.rules.fields import SOURCES, SYSCALL
 from gadget.rules.parser import BARE, EQUALS, MODIFIERS, OPERATORS, WORDS, Parser
@@ -144,7 +144,7 @@ class Files:
         self.warnings.append(Problem(code, text, at))
 
     def _item(self, item: Node) -> None:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, YamlMapping):
             raise RulesError(YAML_VALIDATE, "expected a rule, a macro or a list, with its keys", item.at)
         kind = next((kind for kind in ("required_engine_version", "required_plugin_versions", "list", "macro", "rule")
                      if kind in item.pairs), None)  # fmt: skip
@@ -159,7 +159,7 @@ class Files:
 
     # versions
 
-    def _engine(self, item: Mapping) -> None:
+    def _engine(self, item: YamlMapping) -> None:
         wanted = _scalar(item, "required_engine_version")
         plain = re.fullmatch("[0-9]{1,9}", wanted.value)
         version = (0, int(wanted.value), 0) if plain else _version(wanted)
@@ -169,12 +169,12 @@ class Files:
             have = ".".join(map(str, ENGINE))
             raise RulesError(VALIDATE, f"these rules need engine version {wanted.value}; this is {have}", wanted.at)
 
-    def _plugins(self, item: Mapping) -> None:
+    def _plugins(self, item: YamlMapping) -> None:
         for plugin in _items(item.pairs["required_plugin_versions"], "expected a list of plugins"):
-            others = plugin.pairs.get("alternatives") if isinstance(plugin, Mapping) else None
+            others = plugin.pairs.get("alternatives") if isinstance(plugin, YamlMapping) else None
             named: set[str] = set()
             for each in [plugin, *(_items(others, "expected a list of plugins") if others else ())]:
-                if not isinstance(each, Mapping):
+                if not isinstance(each, YamlMapping):
                     raise RulesError(YAML_VALIDATE, "expected name and version of a plugin", each.at)
                 name, version = _scalar(each, "name"), _scalar(each, "version")
                 if _version(version) is None:
@@ -185,7 +185,7 @@ class Files:
 
     # lists and macros
 
-    def _list(self, item: Mapping) -> None:
+    def _list(self, item: YamlMapping) -> None:
         name = _scalar(item, "list")
         if not BARE.fullmatch(name.value):
             self.warn("LOAD_INVALID_LIST_NAME", f"no condition can name a list {name.value!r}", name.at)
@@ -199,7 +199,7 @@ class Files:
         else:
             self._define(self.lists, new)
 
-    def _macro(self, item: Mapping) -> None:
+    def _macro(self, item: YamlMapping) -> None:
         name = _scalar(item, "macro")
         if not _IDENTIFIER.fullmatch(name.value):
             self.warn("LOAD_INVALID_MACRO_NAME", f"no condition can name a macro {name.value!r}", name.at)
@@ -211,7 +211,7 @@ class Files:
         else:
             self._define(self.macros, new)
 
-    def _appends(self, item: Mapping, overridable: Sequence[str]) -> bool:
+    def _appends(self, item: YamlMapping, overridable: Sequence[str]) -> bool:
         """Whether an item adds to an earlier one, in today's or in the older syntax."""
         appended = self._old_append(item)
         overrides = _overrides(item, frozenset(overridable), frozenset(overridable))
@@ -219,7 +219,7 @@ class Files:
             raise RulesError(YAML_VALIDATE, "append and override do not go together: override is enough", item.at)
         return appended or "append" in overrides.values()
 
-    def _old_append(self, item: Mapping) -> bool:
+    def _old_append(self, item: YamlMapping) -> bool:
         appended = "append" in item.pairs and _switch(item, "append")
         if appended:
             self.warn("LOAD_DEPRECATED_ITEM", "append is deprecated: write override: {condition: append}",
@@ -246,7 +246,7 @@ class Files:
 
     # rules
 
-    def _rule(self, item: Mapping) -> None:
+    def _rule(self, item: YamlMapping) -> None:
         name = _scalar(item, "rule")
         source = _scalar(item, "source", empty=True).value if "source" in item.pairs else ""
         appended = self._old_append(item)
@@ -281,7 +281,7 @@ class Files:
                 self._set(new, item, key)
             self._define(self.rules, new)
 
-    def _override(self, item: Mapping, name: Scalar, source: str, overrides: dict[str, str]) -> None:
+    def _override(self, item: YamlMapping, name: Scalar, source: str, overrides: dict[str, str]) -> None:
         given = _REPLACED & item.pairs.keys()
         for key, operation in overrides.items():
             if key not in given:
@@ -292,7 +292,7 @@ class Files:
             if chosen := {key: operation for key, each in overrides.items() if each == operation}:
                 self._change(item, name, source, chosen)
 
-    def _change(self, item: Mapping, name: Scalar, source: str, keys: dict[str, str]) -> None:
+    def _change(self, item: YamlMapping, name: Scalar, source: str, keys: dict[str, str]) -> None:
         """Append to a rule, or replace parts of it."""
         new = DefinedRule(name.value, name.at, source=source)
         for key, operation in keys.items():
@@ -340,7 +340,7 @@ class Files:
         if old and not source and new.source not in ("", old.source):
             raise RulesError(VALIDATE, f"the rule {new.name} is of source {old.source} since {old.at}", new.at)
 
-    def _set(self, rule: DefinedRule, item: Mapping, key: str, *, append: bool = False) -> None:
+    def _set(self, rule: DefinedRule, item: YamlMapping, key: str, *, append: bool = False) -> None:
         """Read one key of a rule."""
         if key in _SWITCHES:
             rule.switches[key] = _switch(item, key)
@@ -365,7 +365,7 @@ class Files:
             return
         names: set[str] = set()
         for item in _items(node, "exceptions are a list"):
-            if not isinstance(item, Mapping):
+            if not isinstance(item, YamlMapping):
                 raise RulesError(YAML_VALIDATE, "an exception has a name, fields, comps and values", item.at)
             name = _scalar(item, "name")
             if name.value in names:
@@ -430,12 +430,12 @@ def _replace(old: DefinedRule, new: DefinedRule, key: str) -> None:
         setattr(old, key, getattr(new, key))
 
 
-def _overrides(item: Mapping, appended: frozenset[str], replaced: frozenset[str]) -> dict[str, str]:
+def _overrides(item: YamlMapping, appended: frozenset[str], replaced: frozenset[str]) -> dict[str, str]:
     """What `override` says of each key."""
     node = item.pairs.get("override")
     if node is None or (isinstance(node, Scalar) and node.is_null):
         return {}
-    if not isinstance(node, Mapping):
+    if not isinstance(node, YamlMapping):
         raise RulesError(YAML_VALIDATE, "override has a key for each part, as {condition: append}", node.at)
     found = {}
     for key, operation in node.pairs.items():
@@ -453,7 +453,7 @@ def _items(node: Node, wanted: str) -> list[Node]:
     return node.items
 
 
-def _scalar(item: Mapping, key: str, *, empty: bool = False) -> Scalar:
+def _scalar(item: YamlMapping, key: str, *, empty: bool = False) -> Scalar:
     """The text of a key, which has to be there and to say something."""
     if key not in item.pairs:
         near = [each for each in item.pairs if key in meant(each, [key])]
@@ -475,7 +475,7 @@ def _texts(node: Node) -> list[str]:
     return texts
 
 
-def _switch(item: Mapping, key: str) -> bool:
+def _switch(item: YamlMapping, key: str) -> bool:
     node = _scalar(item, key)
     if node.value.lower() not in (*_YES, *_NO):
         raise RulesError(YAML_VALIDATE, f"{key} is true or false", node.at)
@@ -494,7 +494,7 @@ def _version(node: Scalar) -> tuple[int, ...] | None:
     return tuple(map(int, found.groups())) if found else None
 
 
-def _entry(item: Mapping, key: str) -> Entry | None:
+def _entry(item: YamlMapping, key: str) -> Entry | None:
     node = item.pairs.get(key)
     if node is None or (isinstance(node, Scalar) and node.is_null):
         return None

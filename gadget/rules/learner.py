@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from gadget.rules.batch import Batch, Places
-from gadget.rules.calls import Call
+from gadget.rules.batch import EventBatch, Places
+from gadget.rules.calls import CallFields
 from gadget.rules.live import Judge, WholeEvent
-from gadget.rules.processes import Surroundings
+from gadget.rules.processes import ProcessSurroundings
 from gadget.rules.ruleset import load
 from gadget.rules.sections import Packed
 from gadget.rules.seen import FILES, PEERS, PORTS, PROGRAMS, Seen
@@ -69,7 +69,9 @@ New = dict[str, list[str]]
 class Learner(Judge):
     """Knows what each container does."""
 
-    def __init__(self, schema: Schema, surroundings: Surroundings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, schema: Schema, surroundings: ProcessSurroundings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Learn of events in a schema."""
         super().__init__(load([("baseline", _rules())]), schema, surroundings)
         self._clock = clock
@@ -127,7 +129,7 @@ class Learner(Judge):
         self._seen.move_to_end(key)
         return self._seen[key]
 
-    def _take(self, what: str, places: Places, batch: Batch) -> None:
+    def _take(self, what: str, places: Places, batch: EventBatch) -> None:
         _, process, descriptor = (ids[places].astype(np.uint64) for ids in batch.ids)
         pairs, first = np.unique(process << np.uint64(32) | descriptor, return_index=True)
         known = self._pairs.setdefault(what, set())
@@ -135,10 +137,10 @@ class Learner(Judge):
             if pair not in known:
                 known.add(pair)
                 call = batch.own[places[place]]
-                assert isinstance(call, Call)
+                assert isinstance(call, CallFields)
                 self._look(what, call)
 
-    def _look(self, what: str, call: Call) -> None:
+    def _look(self, what: str, call: CallFields) -> None:
         """Take in the first event of a process and descriptor."""
         cgroup_id, event = call.process.now.cgroup_id, WholeEvent(call)
         key = event.get("container.id")

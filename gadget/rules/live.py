@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gadget.rules.alerts import Alert
-from gadget.rules.batch import CALL, DESCRIPTOR, PROCESS, Batch, BatchRules, Places, Rows, table_of
-from gadget.rules.calls import Call, Values
+from gadget.rules.batch import CALL, DESCRIPTOR, PROCESS, BatchRules, EventBatch, Places, Rows, table_of
+from gadget.rules.calls import CallFields, Values
 from gadget.rules.checks import checks, names
 from gadget.rules.containers import HOST, UNKNOWN
 from gadget.rules.fields import SYSCALL
 from gadget.rules.keys import Ids, Keys, Words
 from gadget.rules.outputs import RuleOutput
-from gadget.rules.processes import Ancestor, Key, Now, Process, Processes, ProcessRow, Surroundings
+from gadget.rules.processes import Ancestor, Key, KnownProcess, Now, Processes, ProcessRow, ProcessSurroundings
 from gadget.rules.recent import Happened, Recent
 from gadget.rules.ruleset import Rule, Ruleset
 from gadget.rules.sections import Packed, Section, decoded, joined, spans
@@ -56,10 +56,10 @@ _OF_CALL = ("call", "result", "fd", "flags", "mode", "exe_upper_layer", "exe_mem
 _ARGUMENT = {"socket": 0, "ptrace": 0, "bpf": 0, "unshare": 0, "setns": 1}
 
 
-class _Calls(Sequence[Call]):
+class _Calls(Sequence[CallFields]):
     """The events of a batch. Each object is made when somebody asks for it."""
 
-    def __init__(self, number: int, make: Callable[[int], Call]) -> None:
+    def __init__(self, number: int, make: Callable[[int], CallFields]) -> None:
         self._number, self._make = number, make
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ _ADDED = {
 class WholeEvent:
     """An event as a whole."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: CallFields) -> None:
         self._call = call
 
     def get(self, key: str, /) -> Any:
@@ -101,7 +101,7 @@ class Judge:
         self,
         rules: Ruleset,
         schema: Schema,
-        surroundings: Surroundings,
+        surroundings: ProcessSurroundings,
         *,
         first: bool = False,
         host: bool = False,
@@ -178,7 +178,7 @@ class Judge:
         )
         return sorted(alerts, key=lambda alert: alert.time_ns)
 
-    def fired(self, sections: Iterable[Packed], clock_offset_ns: int) -> Iterator[tuple[Rule, Places, Batch]]:
+    def fired(self, sections: Iterable[Packed], clock_offset_ns: int) -> Iterator[tuple[Rule, Places, EventBatch]]:
         """The rules that fire on a batch, and on which of its events."""
         self._clock_ns = clock_offset_ns
         self.begin()
@@ -232,11 +232,11 @@ class Judge:
             changes = changes[last]
         return np.concatenate([others, changes])
 
-    def _begun(self, section: Section, at: int, *, is_exec: bool) -> Process:
+    def _begun(self, section: Section, at: int, *, is_exec: bool) -> KnownProcess:
         """The program of a process that was forked, or has begun another one."""
         row, key = section.rows[at], _key(section.rows[at])
         ancestors = self._ancestors(row)
-        program = Process(key, section.comm(at), ancestors)
+        program = KnownProcess(key, section.comm(at), ancestors)
         if is_exec:
             text = section.text(at, row["arguments"])
             program.arguments = tuple(decoded(text).removesuffix("\0").split("\0")) if text else ()
@@ -251,7 +251,7 @@ class Judge:
         self._place(program, section, at)
         return program
 
-    def _forker(self, row: Any) -> Process | None:
+    def _forker(self, row: Any) -> KnownProcess | None:
         """The program that forked: of the parent, unless the call asked for another one (CLONE_PARENT)."""
         if row["forker"]:
             return self.processes.running(int(row["forker"]), int(row["forker_start"]))
@@ -267,7 +267,7 @@ class Judge:
         return parent.below()
 
     @staticmethod
-    def _place(program: Process, section: Section, at: int) -> None:
+    def _place(program: KnownProcess, section: Section, at: int) -> None:
         row = section.rows[at]
         program.cwd = section.path(at, row["cwd"]) or program.cwd
         program.vpid, program.vpgid = int(row["vpid"]), int(row["vpgid"])
@@ -299,7 +299,7 @@ class Judge:
             table.clear()
             keys.clear()
 
-    def _fired(self, section: Section) -> Iterator[tuple[Rule, Places, Batch]]:
+    def _fired(self, section: Section) -> Iterator[tuple[Rule, Places, EventBatch]]:
         """The rules that fire on events of a section."""
         section = section.only(self._schema, self._wanted[section.rows["call"]])
         if not self._host and len(section):
@@ -310,21 +310,21 @@ class Judge:
         self.judged += len(section)
         of_process = self._process_ids(section)
 
-        def call(at: int) -> Call:
+        def call(at: int) -> CallFields:
             row = self._tables[PROCESS].rows[of_process[at]]
             assert isinstance(row, ProcessRow)
-            return Call(self._values(section, at), first_number + at, row)
+            return CallFields(self._values(section, at), first_number + at, row)
 
         def look_up(table: int, keys: Words) -> Ids:
             rows, lengths = self._tables[table], section.rows["text_length"]
             return self._keys[table].ids(keys, lambda at: rows.add(call(at), _ROW_BYTES + _COPIES * int(lengths[at])))
 
         ids = look_up(CALL, self._call_keys(section)), of_process, look_up(DESCRIPTOR, self._descriptor_keys(section))
-        batch = Batch(self._names, section.rows["call"], ids, _Calls(len(section), call))
+        batch = EventBatch(self._names, section.rows["call"], ids, _Calls(len(section), call))
         for rule, fired in self._rules.matching(batch):
             yield rule, fired, batch
 
-    def _grouped(self, rule: Rule, fired: Places, batch: Batch) -> Iterator[Alert]:
+    def _grouped(self, rule: Rule, fired: Places, batch: EventBatch) -> Iterator[Alert]:
         """An alert for each process and descriptor that a rule fired on, with how often it did."""
         _, process, descriptor = (ids[fired].astype(np.uint64) for ids in batch.ids)
         _, first, counts = np.unique(process << np.uint64(32) | descriptor, return_index=True, return_counts=True)
@@ -338,7 +338,7 @@ class Judge:
 
         for place, count in _bounded(first[order].tolist(), counts[order].tolist(), cgroup):
             call = batch.own[fired[place]]
-            assert isinstance(call, Call)
+            assert isinstance(call, CallFields)
             event, program, output = WholeEvent(call), call.process.process, self._outputs[rule.name]
             yield Alert(
                 rule,
@@ -353,7 +353,7 @@ class Judge:
                 happened=self._happened(call),
             )
 
-    def _happened(self, call: Call) -> tuple[Happened, ...] | None:
+    def _happened(self, call: CallFields) -> tuple[Happened, ...] | None:
         if self._recent is None:
             return None
         return self._recent.before(call.process.now.cgroup_id, call.values.boot_ns, self._clock_ns)
@@ -501,7 +501,7 @@ def _bounded(places: list[int], counts: list[int], cgroup: Callable[[int], int])
     return [item for own in found.values() for item in own.items()]
 
 
-def _missing(asked: Iterable[str], call: Call) -> tuple[str, ...]:
+def _missing(asked: Iterable[str], call: CallFields) -> tuple[str, ...]:
     """Which fields of a rule were missing.
 
     The process, an ancestor, or the container's image, names or labels is not known.

@@ -84,7 +84,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Name:
+class MacroName:
     """A macro."""
 
     name: str
@@ -106,7 +106,7 @@ class Junction:
     children: tuple[Node, ...]
 
 
-Node = Check | Name | Not | Junction
+Node = Check | MacroName | Not | Junction
 
 
 def _joined(word: str, children: list[Node]) -> Node:
@@ -187,7 +187,7 @@ class Parser:
         if left is None:
             if not (name := self._matches(_IDENTIFIER)):
                 raise self.error("expected a field, a macro or a parenthesis")
-            return Name(name, self._base + at)
+            return MacroName(name, self._base + at)
         self._deeper(depth + 3)
         self._blanks()
         operator = self._matches(_OPERATOR)

@@ -76,7 +76,7 @@ class Ancestor:
 
 
 @dataclass
-class Process:
+class KnownProcess:
     """A program of a process. None stands for what is not known of it."""
 
     key: Key
@@ -136,7 +136,7 @@ class Process:
         return 2 * (len(self.path or "") + sum(map(len, given))) + _TEXT_BYTES * len(given)
 
 
-class Surroundings(Protocol):
+class ProcessSurroundings(Protocol):
     """What is known of a process beside what events tell. None: not known, or none."""
 
     def container(self, cgroup_id: int) -> Event | None:
@@ -151,23 +151,26 @@ class Surroundings(Protocol):
     def domains(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
         """The names for which the container got an address (4 or 16 bytes) as an answer of DNS."""
 
-    def process(self, pid: int) -> Process | None:
+    def process(self, pid: int) -> KnownProcess | None:
         """A process as it is now, its start in ticks."""
 
-    def running(self) -> Iterable[Process]:
+    def running(self) -> Iterable[KnownProcess]:
         """All that run, likewise."""
 
 
 class Processes:
     """The programs that are known."""
 
-    def __init__(self, find: Callable[[int], Process | None], most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, find: Callable[[int], KnownProcess | None], most: int = MOST, most_bytes: int = MOST_BYTES
+    ) -> None:
         """Find tells of a process that runs now and began unseen."""
         self._find, self._most, self._most_bytes = find, most, most_bytes
-        self._known: dict[Key, Process] = {}
+        self._known: dict[Key, KnownProcess] = {}
         self._sizes: dict[Key, int] = {}  # of those that are known
         self._running: dict[tuple[int, int], Key] = {}  # by id and start, the program that it runs now
-        self._before: dict[tuple[int, int], Process] = {}  # by id and start in ticks, those that nothing has told of
+        #: by id and start in ticks, those that nothing has told of
+        self._before: dict[tuple[int, int], KnownProcess] = {}
         self._ended: deque[tuple[int, Key]] = deque()
         self._now_ns = 0
         #: about the bytes that all take
@@ -176,16 +179,16 @@ class Processes:
     def __len__(self) -> int:
         return len(self._known)
 
-    def get(self, key: Key, name: str) -> Process:
+    def get(self, key: Key, name: str) -> KnownProcess:
         """The program of an event. One that is not known yet is looked for, and has this name if it is nowhere."""
         return self._known.get(key) or self._learn(key, name)
 
-    def running(self, pid: int, start: int) -> Process | None:
+    def running(self, pid: int, start: int) -> KnownProcess | None:
         """The program that a process runs."""
         key = self._running.get((pid, start))
         return self._known.get(key) if key else None
 
-    def add(self, process: Process, now_ns: int) -> None:
+    def add(self, process: KnownProcess, now_ns: int) -> None:
         """Take in a program that has begun."""
         self._now_ns = max(self._now_ns, now_ns)
         self._keep(process)
@@ -195,7 +198,7 @@ class Processes:
             self._ended.append((self._now_ns, before))
         self._running[key.pid, key.start] = key
 
-    def weigh(self, process: Process) -> None:
+    def weigh(self, process: KnownProcess) -> None:
         """Something of a program has changed that takes room."""
         if process.key in self._sizes:
             self._drop(process.key)
@@ -213,11 +216,11 @@ class Processes:
         while self._ended and self._ended[0][0] < now_ns - KEPT_SECONDS * 1_000_000_000:
             self._drop(self._ended.popleft()[1])
 
-    def know(self, processes: Iterable[Process]) -> None:
+    def know(self, processes: Iterable[KnownProcess]) -> None:
         """Take in the processes that run already, their starts in ticks."""
         self._before = {(each.key.pid, each.key.start): each for each in processes}
 
-    def _learn(self, key: Key, name: str) -> Process:
+    def _learn(self, key: Key, name: str) -> KnownProcess:
         ticks = key.start // TICK_NS
         running = self._running.get((key.pid, key.start))
         is_over = running is not None and _is_later(running.number, key.number)
@@ -228,7 +231,7 @@ class Processes:
             found = self._find(key.pid)
         is_over = is_over or found is None
         if found is None or found.key.start != ticks:
-            found, is_over = Process(key, name), True
+            found, is_over = KnownProcess(key, name), True
         found.key = key
         if not is_over:
             self.add(found, self._now_ns)
@@ -237,7 +240,7 @@ class Processes:
         self._ended.append((self._now_ns, key))
         return found
 
-    def _keep(self, process: Process) -> None:
+    def _keep(self, process: KnownProcess) -> None:
         while self._known and (len(self._known) >= self._most or self.size >= self._most_bytes):
             self._make_room()
         self._drop(process.key)
@@ -278,7 +281,7 @@ class Now(NamedTuple):
 class ProcessRow:
     """A process at an event: its fields as rules name them."""
 
-    def __init__(self, process: Process, now: Now, surroundings: Surroundings) -> None:
+    def __init__(self, process: KnownProcess, now: Now, surroundings: ProcessSurroundings) -> None:
         self.process, self.now = process, now
         self._surroundings = surroundings
 

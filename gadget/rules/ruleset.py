@@ -22,7 +22,7 @@ from gadget.rules.parser import (
     Check,
     Junction,
     Literal,
-    Name,
+    MacroName,
     Node,
     Not,
     Several,
@@ -254,7 +254,7 @@ class _Compiling:
 
     def _resolved(self, node: Node, macros: Mapping[str, Node], used: set[str], path: tuple[str, ...]) -> _Resolved:
         """A tree with the macros that it may use written out."""
-        if isinstance(node, Name):
+        if isinstance(node, MacroName):
             return self._macro(node, macros, used, path)
         if isinstance(node, Check):
             return _Resolved(node, 1, 1)
@@ -265,7 +265,7 @@ class _Compiling:
         whole = Junction(node.word, tuple(child.node for child in children))
         return _Resolved(whole, sum(each.checks for each in children), max(each.levels for each in children) + 1)
 
-    def _macro(self, name: Name, macros: Mapping[str, Node], used: set[str], path: tuple[str, ...]) -> _Resolved:
+    def _macro(self, name: MacroName, macros: Mapping[str, Node], used: set[str], path: tuple[str, ...]) -> _Resolved:
         if name.name not in macros:
             late = self._files.macros.get(name.name)
             text = f"there is no macro {name.name}"

@@ -17,7 +17,7 @@ from gadget.container_facts import ContainerFacts, Mount
 from gadget.endpoints import unmapped
 from gadget.rules.alerts import dumps
 from gadget.rules.containers import Unknown, container_field
-from gadget.rules.processes import ANCESTORS, Ancestor, Key, Process
+from gadget.rules.processes import ANCESTORS, Ancestor, Key, KnownProcess
 from gadget.rules.sections import decoded
 
 #: What is remembered of each kind; the oldest go first.
@@ -25,7 +25,7 @@ MOST = 65_536
 
 
 @dataclass(frozen=True)
-class Names:
+class ContainerNames:
     """The names of a container; empty where they are not known."""
 
     id: str = ""
@@ -37,10 +37,10 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Container:
+class KnownContainer:
     """A container as it was told. chosen: its alerts are asked for."""
 
-    facts: ContainerFacts = field(default_factory=lambda: ContainerFacts(Names()))
+    facts: ContainerFacts = field(default_factory=lambda: ContainerFacts(ContainerNames()))
     chosen: bool = True
 
     def get(self, key: str, /) -> Any:
@@ -53,11 +53,11 @@ class ToldSurroundings:
 
     def __init__(self) -> None:
         """Nothing yet."""
-        self._containers: OrderedDict[int, Container | Unknown | None] = OrderedDict()
+        self._containers: OrderedDict[int, KnownContainer | Unknown | None] = OrderedDict()
         self._names: OrderedDict[tuple[int, bool, int], str] = OrderedDict()
         self._addresses: OrderedDict[tuple[int, bytes], tuple[str, ...]] = OrderedDict()
-        self._running: list[Process] = []
-        self._found: dict[int, Process] = {}
+        self._running: list[KnownProcess] = []
+        self._found: dict[int, KnownProcess] = {}
 
     def is_new(self, message: pb.ToldContainer) -> bool:
         """Whether a container is new, or has changed since it was last sent."""
@@ -75,7 +75,7 @@ class ToldSurroundings:
         self._running = _processes(told.running)
         self._found = {line.processes[0].pid: of_line(line) for line in told.found if line.processes}
 
-    def container(self, cgroup_id: int) -> Container | Unknown | None:
+    def container(self, cgroup_id: int) -> KnownContainer | Unknown | None:
         """The container of a cgroup; None outside containers."""
         return self._containers.get(cgroup_id, Unknown())
 
@@ -91,11 +91,11 @@ class ToldSurroundings:
         """The names for which the container got an address."""
         return self._addresses.get((cgroup_id, unmapped(address)), ())
 
-    def process(self, pid: int) -> Process | None:
+    def process(self, pid: int) -> KnownProcess | None:
         """A process as it was then."""
         return self._found.get(pid)
 
-    def running(self) -> Iterable[Process]:
+    def running(self) -> Iterable[KnownProcess]:
         """All that ran at the beginning."""
         return self._running
 
@@ -112,14 +112,14 @@ def _keep(known: OrderedDict[Any, Any], key: object, value: object) -> None:
 
 def tell_container(message: pb.ToldContainer, facts: ContainerFacts) -> None:
     """Put what is known of a container into a message."""
-    names = {name: getattr(facts.container, name) for name in Names.__dataclass_fields__}
+    names = {name: getattr(facts.container, name) for name in ContainerNames.__dataclass_fields__}
     others = {name: getattr(facts, name) for name in ContainerFacts.__dataclass_fields__ if name != "container"}
     mounts = None if facts.mounts is None else [[*each] for each in facts.mounts]
     labels = None if facts.labels is None else dict(facts.labels)
     message.facts_json = dumps({**others, "container": names, "mounts": mounts, "labels": labels})
 
 
-def _container(message: pb.ToldContainer) -> Container | Unknown | None:
+def _container(message: pb.ToldContainer) -> KnownContainer | Unknown | None:
     if message.unknown:
         return Unknown()
     if not message.facts_json:
@@ -128,17 +128,17 @@ def _container(message: pb.ToldContainer) -> Container | Unknown | None:
     facts = ContainerFacts(
         **{
             **found,
-            "container": Names(**found["container"]),
+            "container": ContainerNames(**found["container"]),
             "mounts": None if found["mounts"] is None else tuple(Mount(*each) for each in found["mounts"]),
         }
     )
-    return Container(facts, message.chosen)
+    return KnownContainer(facts, message.chosen)
 
 
 # processes
 
 
-def tell_process(message: pb.ToldProcess, process: Process) -> None:
+def tell_process(message: pb.ToldProcess, process: KnownProcess) -> None:
     """Put a process into a message; its ancestors but the first one's number are told of in others."""
     message.pid, message.start, message.number = process.key
     message.parent = process.ancestors[0].key.pid if process.ancestors else 0
@@ -149,20 +149,22 @@ def tell_process(message: pb.ToldProcess, process: Process) -> None:
     message.vpid, message.pgid, message.sid, message.vpgid = process.vpid, process.pgid, process.sid, process.vpgid
 
 
-def tell_line(message: pb.ToldLine, process: Process) -> None:
+def tell_line(message: pb.ToldLine, process: KnownProcess) -> None:
     """Put a process and its ancestors into a message."""
-    above = [Process(each.key, each.name, (), each.arguments, each.path, vpid=each.vpid) for each in process.ancestors]
+    above = [
+        KnownProcess(each.key, each.name, (), each.arguments, each.path, vpid=each.vpid) for each in process.ancestors
+    ]
     line = [process, *above]
     for one, parent in zip(line, [*above, None], strict=True):
         tell_process(message.processes.add(), replace(one, ancestors=(parent.as_ancestor(),) if parent else ()))
 
 
-def of_line(message: pb.ToldLine) -> Process:
+def of_line(message: pb.ToldLine) -> KnownProcess:
     """The first process of a line, with the others as its ancestors."""
     return _processes(message.processes)[0]
 
 
-def _processes(messages: Sequence[pb.ToldProcess]) -> list[Process]:
+def _processes(messages: Sequence[pb.ToldProcess]) -> list[KnownProcess]:
     by_pid = {each.pid: (_process(each), each.parent) for each in messages}
     made = list(by_pid.values())
     for one, parent in made:
@@ -170,7 +172,7 @@ def _processes(messages: Sequence[pb.ToldProcess]) -> list[Process]:
     return [one for one, _ in made]
 
 
-def _above(by_pid: Mapping[int, tuple[Process, int]], pid: int) -> Iterator[Ancestor]:
+def _above(by_pid: Mapping[int, tuple[KnownProcess, int]], pid: int) -> Iterator[Ancestor]:
     for _ in range(ANCESTORS):
         if pid not in by_pid:
             return
@@ -178,8 +180,8 @@ def _above(by_pid: Mapping[int, tuple[Process, int]], pid: int) -> Iterator[Ance
         yield one.as_ancestor()
 
 
-def _process(message: pb.ToldProcess) -> Process:
-    made = Process(Key(message.pid, message.start, message.number), decoded(message.name))
+def _process(message: pb.ToldProcess) -> KnownProcess:
+    made = KnownProcess(Key(message.pid, message.start, message.number), decoded(message.name))
     made.arguments = tuple(map(decoded, message.arguments)) if message.has_arguments else None
     made.path, made.cwd = decoded(message.path) or None, decoded(message.cwd) or None
     made.vpid, made.pgid, made.sid, made.vpgid = message.vpid, message.pgid, message.sid, message.vpgid

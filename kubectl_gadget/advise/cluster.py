@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kubectl_gadget.advise.crowd import Crowd
-from kubectl_gadget.advise.flows import Context, Flow, NamedPort
+from kubectl_gadget.advise.flows import Flow, FlowContext, NamedPort
 from kubectl_gadget.advise.labels import stable
 from kubectl_gadget.advise.networks import (
     ON_EACH_NODE,
@@ -96,7 +96,7 @@ class _Address:
 class Cluster:
     """The ends of flows."""
 
-    def __init__(self, context: Context, *, by_address: bool = False) -> None:
+    def __init__(self, context: FlowContext, *, by_address: bool = False) -> None:
         """From objects, and the pods and nodes that agents tell of. by_address: no two addresses are one end."""
         until = context.header.until_ns
         live = [read_pod(item, until) for item in context.objects if item["kind"] == "Pod"]
@@ -417,7 +417,7 @@ def _node_name(nodes: frozenset[str]) -> str:
     return f"node {min(nodes, default='')}" if len(nodes) <= 1 else f"each of {len(nodes)} nodes"
 
 
-def _stated(context: Context, pods: list[Pod]) -> Iterator[tuple[str, str]]:
+def _stated(context: FlowContext, pods: list[Pod]) -> Iterator[tuple[str, str]]:
     """The addresses and names of nodes by their objects and their host-network pods."""
     yield from _of_nodes(context, "InternalIP", "ExternalIP")
     for pod in pods:
@@ -425,7 +425,7 @@ def _stated(context: Context, pods: list[Pod]) -> Iterator[tuple[str, str]]:
             yield address, pod.node
 
 
-def _of_nodes(context: Context, *types: str) -> Iterator[tuple[str, str]]:
+def _of_nodes(context: FlowContext, *types: str) -> Iterator[tuple[str, str]]:
     """The addresses of these types, or the internal ones, and the names of nodes by their objects."""
     for item in context.objects:
         if item["kind"] == "Node":

@@ -20,8 +20,8 @@ from kubectl_gadget.advise.domains import MOST as MOST_NAMES
 from kubectl_gadget.advise.domains import is_domain
 from kubectl_gadget.advise.flows import (
     MOST_COUNTED,
-    Context,
     Flow,
+    FlowContext,
     Header,
     Lost,
     NamedPort,
@@ -61,14 +61,14 @@ class HeardFlows:
 
     time_ns: int
     began_ns: int
-    context: Context
+    context: FlowContext
     flows: list[Flow]
 
 
 def hear(targets: Targets) -> HeardFlows:
     """Every agent's flows. One that fails becomes a note; GadgetError if all do."""
     now = time.time_ns()
-    context = Context(Header(now, now, ()))
+    context = FlowContext(Header(now, now, ()))
     flows: list[Flow] = []
     failures: list[GadgetError] = []
     nodes: list[str] = []
@@ -106,13 +106,13 @@ def _read(agent: Agent, replies: list[pb.FlowsReply], now_ns: int) -> HeardFlows
     if not replies:
         raise ValueError("it is empty")
     node, head = replies[0].node, replies[0].head
-    context = Context(Header(now_ns, now_ns, (node,)), notes=list(head.notes[:MOST_NOTES]))
+    context = FlowContext(Header(now_ns, now_ns, (node,)), notes=list(head.notes[:MOST_NOTES]))
     context.lost += [Lost(node, loss.reason, loss.count) for loss in head.losses[:MOST_NOTES]]
     context.nodes.append(NodeAddresses(node, tuple(map(normalize, head.addresses)), _time(head.began_ns)))
     return HeardFlows(now_ns, head.began_ns, context, list(_flows(node, replies, context, now_ns)))
 
 
-def _flows(node: str, replies: list[pb.FlowsReply], context: Context, now_ns: int) -> Iterator[Flow]:
+def _flows(node: str, replies: list[pb.FlowsReply], context: FlowContext, now_ns: int) -> Iterator[Flow]:
     """The flows in replies; the pods, and what is missing, go into context."""
     pods = {pod.uid: pod for reply in replies for pod in reply.pods}
     for pod in pods.values():
@@ -211,7 +211,7 @@ def between(before: HeardFlows, after: HeardFlows) -> HeardFlows:
     return replace(after, began_ns=before.time_ns, context=context, flows=flows)
 
 
-def look_up(api: ApiServer, context: Context, namespaces: Sequence[str] = ()) -> None:
+def look_up(api: ApiServer, context: FlowContext, namespaces: Sequence[str] = ()) -> None:
     """Add what the API server has to context; of what the user may not list of all namespaces, that of some.
 
     What is missing becomes a note.

@@ -7,7 +7,7 @@ from typing import Any
 
 from gadget.errors import UsageError
 from gadget.text import escape
-from kubectl_gadget.advise.graph import NODES, OUTSIDE, UNKNOWN, Arrow, Graph, Spot
+from kubectl_gadget.advise.graph import NODES, OUTSIDE, UNKNOWN, Arrow, Graph, GraphNode
 from kubectl_gadget.page import Message, document
 
 
@@ -39,7 +39,7 @@ def _message(graph: Graph) -> Message:
     return {"spots": spots, "labels": labels, "edges": edges, "sums": sums}
 
 
-def _spot(spot: Spot) -> tuple[str, str, str]:
+def _spot(spot: GraphNode) -> tuple[str, str, str]:
     kind = {NODES: "node", OUTSIDE: "raw", UNKNOWN: "raw"}.get(spot.group, "pod")
     return escape(spot.group), escape(spot.name), kind
 

@@ -131,7 +131,7 @@ class Lost:
 
 
 @dataclass
-class Context:
+class FlowContext:
     """All that a flows file holds besides flows."""
 
     header: Header
@@ -142,7 +142,7 @@ class Context:
     notes: list[str] = field(default_factory=list)
 
 
-def write_flows(path: Path, context: Context, flows: Iterable[Flow]) -> None:
+def write_flows(path: Path, context: FlowContext, flows: Iterable[Flow]) -> None:
     """Write a flows file. GadgetError if the disk refuses."""
     header = context.header
     first = {"format": FORMAT, "version": VERSION, "from": header.from_ns, "until": header.until_ns}
@@ -185,7 +185,7 @@ class FlowsFile:
             self._file = _seekable(path)
         except OSError as error:
             raise UsageError(f"{self._path}: {error.strerror}") from None
-        self.context = Context(self._header())
+        self.context = FlowContext(self._header())
         for number, line in enumerate(self._file, 2):
             if not line.startswith(_FLOW) and not line.isspace():
                 self._number = number

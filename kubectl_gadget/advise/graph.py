@@ -18,7 +18,7 @@ SINGLE_ADDRESSES = 12
 
 
 @dataclass(frozen=True, order=True)
-class Spot:
+class GraphNode:
     """Something that talks: a workload in its namespace, or an address in the place of its kind."""
 
     group: str
@@ -29,8 +29,8 @@ class Spot:
 class Arrow:
     """One talks to another, at ports; failed: it never came about."""
 
-    source: Spot
-    target: Spot
+    source: GraphNode
+    target: GraphNode
     ports: tuple[str, ...]
     count: int
     failed: bool
@@ -40,14 +40,14 @@ class Arrow:
 class Graph:
     """Who talks to whom, in a fixed order. labels: those that pods of a workload have, as KEY=VALUE."""
 
-    spots: tuple[Spot, ...]
+    spots: tuple[GraphNode, ...]
     arrows: tuple[Arrow, ...]
-    labels: Mapping[Spot, list[str]] = field(default_factory=dict)
+    labels: Mapping[GraphNode, list[str]] = field(default_factory=dict)
 
     @property
-    def groups(self) -> dict[str, list[Spot]]:
+    def groups(self) -> dict[str, list[GraphNode]]:
         """What is in each namespace, and what is in none."""
-        found: dict[str, list[Spot]] = {}
+        found: dict[str, list[GraphNode]] = {}
         for spot in self.spots:
             found.setdefault(spot.group, []).append(spot)
         return found
@@ -64,7 +64,7 @@ def make_graph(observation: Observation, settings: Settings | None = None) -> Gr
     }
     outside = {each for source, target, _, _ in talks for each in (source, target) if _group(each) == OUTSIDE}
     many = len(outside) > SINGLE_ADDRESSES
-    found: dict[tuple[Spot, Spot, bool], dict[Port, Evidence]] = {}
+    found: dict[tuple[GraphNode, GraphNode, bool], dict[Port, Evidence]] = {}
     for (source, target, protocol, port), evidence in talks.items():
         key = (_spot(source, many), _spot(target, many), not evidence.count)
         found.setdefault(key, {}).setdefault(Port(port, protocol), Evidence()).add(evidence)
@@ -89,11 +89,11 @@ def _group(actor: Actor) -> str:
     return {"node": NODES, "external": OUTSIDE}.get(actor.kind, UNKNOWN)
 
 
-def _spot(actor: Actor, many_outside: bool) -> Spot:
+def _spot(actor: Actor, many_outside: bool) -> GraphNode:
     group = _group(actor)
     if isinstance(actor, Workload):
-        return Spot(group, actor.name)
-    return Spot(group, "other addresses" if many_outside and group == OUTSIDE else actor.name)
+        return GraphNode(group, actor.name)
+    return GraphNode(group, "other addresses" if many_outside and group == OUTSIDE else actor.name)
 
 
 def _port(port: Port) -> str:

@@ -10,7 +10,7 @@ from kubectl_gadget.advise import cluster, evaluate
 from kubectl_gadget.advise.check import CheckedFlow
 from kubectl_gadget.advise.counting import together, uncertain
 from kubectl_gadget.advise.crowd import Crowd
-from kubectl_gadget.advise.flows import PORTLESS, Context, Flow
+from kubectl_gadget.advise.flows import PORTLESS, Flow, FlowContext
 from kubectl_gadget.advise.matching import CompiledPolicy
 from kubectl_gadget.advise.observation import Evidence, Observation, ObservedConnection
 from kubectl_gadget.advise.talks import Actor, Settings, WorkloadChoice, shown
@@ -21,7 +21,7 @@ def namespaces_of(observation: Observation) -> Mapping[str, Mapping[str, str]]:
     return labels_of_namespaces(observation.context)
 
 
-def labels_of_namespaces(context: Context) -> Mapping[str, Mapping[str, str]]:
+def labels_of_namespaces(context: FlowContext) -> Mapping[str, Mapping[str, str]]:
     """The labels of each namespace that is known."""
     found = (item["metadata"] for item in context.objects if item["kind"] == "Namespace")
     return {item["name"]: item.get("labels") or {} for item in found}

@@ -13,7 +13,7 @@ from gadget.errors import UsageError
 from kubectl_gadget.advise.cluster import Cluster, FlowEnd, Reached
 from kubectl_gadget.advise.crowd import MANY, Crowd, CrowdMember
 from kubectl_gadget.advise.domains import is_domain
-from kubectl_gadget.advise.flows import Context, Flow, FlowsFile
+from kubectl_gadget.advise.flows import Flow, FlowContext, FlowsFile
 
 #: Source, target, protocol, the port that the target listens on.
 Key = tuple[FlowEnd, FlowEnd, str, int]
@@ -180,7 +180,7 @@ class ObservedConnection:
 class Observation:
     """Everything that the advice is made from. Flows are added up as they come; none is kept."""
 
-    def __init__(self, context: Context, flows: Iterable[Flow] = (), *, by_address: bool = False) -> None:
+    def __init__(self, context: FlowContext, flows: Iterable[Flow] = (), *, by_address: bool = False) -> None:
         """From the context of flows, and the flows in any order. UsageError if a flow's address is none.
 
         by_address: replicas are told apart, and the addresses of a pod too, as an ipBlock may do.

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from gadget.endpoints import Name
+from gadget.endpoints import Owner
 from gadget.errors import GadgetError
 from gadget.selector import parse_names
 
@@ -43,14 +43,14 @@ def find_directory(targets: Targets, namespaces: Sequence[str], *, cluster: bool
     return look
 
 
-def ask_cluster(api: ApiServer, namespaces: Sequence[str]) -> tuple[dict[str, Name], bool]:
+def ask_cluster(api: ApiServer, namespaces: Sequence[str]) -> tuple[dict[str, Owner], bool]:
     """Nodes, pods and services by address, and whether those are all nodes and pods that there are.
 
     A kind that the user may not list in the whole cluster is listed in namespaces; what may not be listed has no names.
     """
     from gadget.kube.api import ApiError  # http, email, msgspec
 
-    directory: dict[str, Name] = {}
+    directory: dict[str, Owner] = {}
     complete = True
     for kind in _LISTS:
         try:
@@ -64,39 +64,39 @@ def ask_cluster(api: ApiServer, namespaces: Sequence[str]) -> tuple[dict[str, Na
     return directory, complete
 
 
-def names_of(kind: str, items: Iterable[dict[str, Any]]) -> dict[str, Name]:
+def names_of(kind: str, items: Iterable[dict[str, Any]]) -> dict[str, Owner]:
     """The addresses of objects of a kind, as the API server names it."""
     read = _READ[kind]
-    found: dict[str, Name] = {}
+    found: dict[str, Owner] = {}
     for item in items:
         with suppress(AttributeError, KeyError, TypeError):  # an object that is not as it has to be
             found |= read(item)
     return found
 
 
-def _ask(api: ApiServer, path: str) -> dict[str, Name]:
+def _ask(api: ApiServer, path: str) -> dict[str, Owner]:
     return names_of(path.rpartition("/")[2], api.list(path))
 
 
-def _node(node: dict[str, Any]) -> dict[str, Name]:
-    name = Name("node", "", node["metadata"]["name"])
+def _node(node: dict[str, Any]) -> dict[str, Owner]:
+    name = Owner("node", "", node["metadata"]["name"])
     addresses = node.get("status", {}).get("addresses") or ()
     return {item["address"]: name for item in addresses if item["type"] in ("InternalIP", "ExternalIP")}
 
 
-def _pod(pod: dict[str, Any]) -> dict[str, Name]:
+def _pod(pod: dict[str, Any]) -> dict[str, Owner]:
     if pod["spec"].get("hostNetwork") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return {}  # a finished pod's address may be another's by now
-    name = Name("pod", pod["metadata"]["namespace"], pod["metadata"]["name"])
+    name = Owner("pod", pod["metadata"]["namespace"], pod["metadata"]["name"])
     return {item["ip"]: name for item in pod.get("status", {}).get("podIPs") or ()}
 
 
-def _service(service: dict[str, Any]) -> dict[str, Name]:
-    name = Name("svc", service["metadata"]["namespace"], service["metadata"]["name"])
+def _service(service: dict[str, Any]) -> dict[str, Owner]:
+    name = Owner("svc", service["metadata"]["namespace"], service["metadata"]["name"])
     spec, balancer = service["spec"], service.get("status", {}).get("loadBalancer", {})
     addresses = [*(spec.get("clusterIPs") or ()), *(spec.get("externalIPs") or ())]
     addresses += [item["ip"] for item in balancer.get("ingress") or () if item.get("ip")]
     return {address: name for address in addresses if address not in ("", "None")}
 
 
-_READ: dict[str, Callable[[dict[str, Any]], dict[str, Name]]] = {"nodes": _node, "pods": _pod, "services": _service}
+_READ: dict[str, Callable[[dict[str, Any]], dict[str, Owner]]] = {"nodes": _node, "pods": _pod, "services": _service}

@@ -144,7 +144,7 @@ def _detect(
     if recording:
         _refuse(_ASKED, "a recording is judged as it is, without agents and labels")
     from gadget.rules.fields import AUDIT, SYSCALL
-    from kubectl_gadget.detect.judge import Wanted, judge
+    from kubectl_gadget.detect.judge import WantedEvents, judge
     from kubectl_gadget.detect.written import texts
 
     tell_unjudged(baselines)
@@ -155,7 +155,7 @@ def _detect(
         tell(f"warning: {warning}")
     chosen = narrowed(known, priority, tags, names, AUDIT if where else SYSCALL)
     if where:
-        wanted = Wanted(_of_pods("audit events have", **live), int((time.time() - since) * 1e9) if since else 0)
+        wanted = WantedEvents(_of_pods("audit events have", **live), int((time.time() - since) * 1e9) if since else 0)
         judge(where, chosen, wanted, form, channels(to, to_ca, to_cert, to_key), follow=follow, first=first)
         return
     if recording:

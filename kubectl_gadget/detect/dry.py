@@ -14,7 +14,7 @@ from gadget.rules.channels import Channels
 from gadget.rules.grouping import Groups
 from gadget.rules.live import Judge
 from gadget.rules.ruleset import Ruleset
-from gadget.rules.told import Container, ToldSurroundings
+from gadget.rules.told import KnownContainer, ToldSurroundings
 from gadget.schema import Schema
 from gadget.text import counted
 from kubectl_gadget.detect.judge import check_sent
@@ -81,7 +81,7 @@ class _Judged:
     def _whose(self, alert: Alert) -> pb.Container | None:
         """The container of an alert, nameless outside containers; None if the user did not ask for it."""
         known = self._told.container(alert.cgroup_id)
-        if not isinstance(known, Container):
+        if not isinstance(known, KnownContainer):
             return pb.Container() if self._host else None
         own = known.facts.container
         if not known.chosen or self._chosen.matches(own.namespace, own.pod, own.name, known.facts.labels) is False:

@@ -39,10 +39,10 @@ def channels(to: Sequence[str], ca: Path | None, cert: Path | None, key: Path | 
         UsageError: There is no such place.
 
     """
-    from gadget.rules.channels import Channels, Patience, Tls, make
+    from gadget.rules.channels import Channels, SendPatience, Tls, make
     from kubectl_gadget.detect.written import own_name
 
-    patience, keys = Patience(), Tls(ca, cert, key)
+    patience, keys = SendPatience(), Tls(ca, cert, key)
     return Channels([make(place, own_name(), keys, patience, tell, _api) for place in to], patience.drain)
 
 

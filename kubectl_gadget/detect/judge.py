@@ -33,7 +33,7 @@ _WRITES = ("create", "update", "patch")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedEvents:
     """Which audit events are judged: those about what a selection has, since a time in ns since 1970 or of none."""
 
     selection: Selection
@@ -57,7 +57,7 @@ class Wanted:
 def judge(
     where: Sequence[str],
     rules: Ruleset,
-    wanted: Wanted,
+    wanted: WantedEvents,
     form: str,
     channels: Channels,
     *,

@@ -21,7 +21,7 @@ from gadget.text import escape, quote
 from kubectl_gadget.agents import wire
 from kubectl_gadget.detect.live import who
 from kubectl_gadget.text import fit
-from kubectl_gadget.traceloop.calls import Entry, Reader
+from kubectl_gadget.traceloop.calls import Entry, ReplyReader
 from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.show import lines_of, to_json
 from kubectl_gadget.traceloop.signals import without_false_kills
@@ -184,7 +184,7 @@ def _past(data: bytes) -> pb.Past:
 
 
 def _entries(node: str, reply: pb.TraceloopReadReply) -> list[Entry]:
-    reader = Reader()
+    reader = ReplyReader()
     try:
         every = without_false_kills(reader.entries(reply))
     except GadgetError as error:

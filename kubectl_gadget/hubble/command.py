@@ -90,13 +90,13 @@ class ServeCommand(HeadedCommand):
         from kubectl_gadget.hubble.living import has_all_nodes, keep_asking
         from kubectl_gadget.hubble.metrics import FlowTotals, serving
         from kubectl_gadget.hubble.ring import FlowRing  # grpc and numpy
-        from kubectl_gadget.hubble.server import Keys, Server
+        from kubectl_gadget.hubble.server import Certificates, Server
         from kubectl_gadget.hubble.session import ServedSession
         from kubectl_gadget.hubble.state import HubbleState
 
         if tls_name and not folder:
             raise UsageError("--tls-name: it goes with --tls")
-        ring, keys = FlowRing(keep), Keys.read(folder, tls_name) if folder else None
+        ring, keys = FlowRing(keep), Certificates.read(folder, tls_name) if folder else None
         totals = FlowTotals() if metrics else None
         with ExitStack() as stack:
             server = stack.enter_context(Server(listen, ring, keys))

@@ -53,7 +53,7 @@ _OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Keys:
+class Certificates:
     """The certificates of the server and its clients, as PEM, and the name in the server's certificate."""
 
     authority: bytes
@@ -62,7 +62,7 @@ class Keys:
     name: str = ""
 
     @classmethod
-    def read(cls, folder: Path, name: str) -> Keys:
+    def read(cls, folder: Path, name: str) -> Certificates:
         """The keys in a folder, with the file names of Hubble's Secrets. GadgetError if they cannot be read."""
         authority, certificate, key = (folder / each for each in ("ca.crt", "tls.crt", "tls.key"))
         try:
@@ -112,7 +112,7 @@ class Observer(observer_pb2_grpc.ObserverServicer, peer_pb2_grpc.PeerServicer):
         """Flows that are kept, and those that come."""
         with self._reader(context):
             try:
-                reading = Reading(self._ring, self.session, request, context.is_active)
+                reading = FlowsCall(self._ring, self.session, request, context.is_active)
             except UsageError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             yield from reading.responses(context)
@@ -177,7 +177,7 @@ class Observer(observer_pb2_grpc.ObserverServicer, peer_pb2_grpc.PeerServicer):
         return time.monotonic_ns() - self._began_ns
 
 
-class Reading:
+class FlowsCall:
     """One GetFlows: where in the ring it begins, what of it is sent, and when it ends, as Hubble does all three."""
 
     def __init__(
@@ -302,7 +302,7 @@ def _check_free(address: str) -> None:
 class Server:
     """Serves on an address. A context manager that ends all calls."""
 
-    def __init__(self, address: str, ring: FlowRing, keys: Keys | None = None) -> None:
+    def __init__(self, address: str, ring: FlowRing, keys: Certificates | None = None) -> None:
         """With keys for those clients alone that have theirs. GadgetError if it cannot be bound."""
         self._ring, self.observer = ring, Observer(ring)
         self._server = grpc.server(
@@ -320,7 +320,7 @@ class Server:
             raise GadgetError(f"--listen {address}: {error}") from None
         self.address = self.observer.address = f"{address.rpartition(':')[0]}:{port}"
 
-    def _add_port(self, address: str, keys: Keys | None) -> int:
+    def _add_port(self, address: str, keys: Certificates | None) -> int:
         if keys is None:
             return self._server.add_insecure_port(address)
         self.observer.tls_name = keys.name

@@ -16,7 +16,7 @@ from gadget.rules.alerts import Alert
 from gadget.rules.files import PRIORITIES
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.live import AlertCheck
-from kubectl_gadget.map.owners import Owners, Spot, shown
+from kubectl_gadget.map.owners import MapNode, Owners, shown
 from kubectl_gadget.stream.streams import Streams
 
 #: Boxes whose alerts are kept, and how many of each, the newest; of further boxes they are counted alone.
@@ -43,8 +43,8 @@ class Alerts:
         """Of no box yet."""
         self._owners, self._most_spots = owners, most_spots
         self._lock = threading.Lock()
-        self._fired: dict[Spot, BoxAlerts] = {}
-        self._news: set[Spot] = set()
+        self._fired: dict[MapNode, BoxAlerts] = {}
+        self._news: set[MapNode] = set()
         self._of_others = 0
 
     def add(self, alert: Alert, container: pb.Container) -> None:
@@ -60,25 +60,25 @@ class Alerts:
             fired.last.append(_told(alert, container))
             self._news.add(spot)
 
-    def news(self) -> set[Spot]:
+    def news(self) -> set[MapNode]:
         """The boxes that got alerts since this was asked last."""
         with self._lock:
             news, self._news = self._news, set()
         return news
 
-    def sum(self, spot: Spot) -> tuple[int, str]:
+    def sum(self, spot: MapNode) -> tuple[int, str]:
         """How many a box has, and their worst priority."""
         with self._lock:
             fired = self._fired.get(spot)
             return (fired.count, PRIORITIES[fired.worst]) if fired else (0, "")
 
-    def of(self, spot: Spot) -> list[dict[str, Any]]:
+    def of(self, spot: MapNode) -> list[dict[str, Any]]:
         """The last alerts of a box, the newest first."""
         with self._lock:
             fired = self._fired.get(spot)
             return sorted(fired.last, key=lambda each: -each["time"]) if fired else []
 
-    def elsewhere(self, spots: Collection[Spot]) -> int:
+    def elsewhere(self, spots: Collection[MapNode]) -> int:
         """How many alerts belong to none of these boxes."""
         with self._lock:
             return self._of_others + sum(fired.count for spot, fired in self._fired.items() if spot not in spots)

@@ -14,7 +14,7 @@ from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.schema import Column, Row
 from gadget.text import counted
 from kubectl_gadget.map.alerts import Alerts
-from kubectl_gadget.map.owners import Owners, Spot, shown
+from kubectl_gadget.map.owners import MapNode, Owners, shown
 from kubectl_gadget.observe.lines import FIELDS, FlowText, named, process_of
 from kubectl_gadget.page import Message
 
@@ -122,8 +122,8 @@ class Edges(FlowText):
         self._lock = threading.Lock()
         self._version = 0
         self._changed: dict[Hashable, int] = {}  # in the order of the versions
-        self._spots: dict[Spot, int] = {}
-        self._named: list[Spot] = []
+        self._spots: dict[MapNode, int] = {}
+        self._named: list[MapNode] = []
         self._labels: dict[int, list[str]] = {}
         self._told_owners = owners.known
         self._edges: dict[tuple[int | None, int | None], int] = {}
@@ -183,7 +183,7 @@ class Edges(FlowText):
         _count(both.egress if egress else both.ingress, values, word, egress=egress)
         self._note((minute, at))
 
-    def _edge(self, ends: tuple[Spot, Spot]) -> int | None:
+    def _edge(self, ends: tuple[MapNode, MapNode]) -> int | None:
         """The number of an edge. None if it is one too many, of whose ends nothing is kept either."""
         known = (self._spots.get(ends[0]), self._spots.get(ends[1]))
         at = self._edges.get(known)
@@ -193,7 +193,7 @@ class Edges(FlowText):
             self._all.append(Edge(spots))
         return at
 
-    def _spot(self, spot: Spot) -> int:
+    def _spot(self, spot: MapNode) -> int:
         if spot not in self._spots:
             self._spots[spot] = len(self._spots)
             self._named.append(spot)
@@ -203,7 +203,7 @@ class Edges(FlowText):
             self._note_labels(spot, self._spots[spot])
         return self._spots[spot]
 
-    def _note_labels(self, spot: Spot, at: int) -> None:
+    def _note_labels(self, spot: MapNode, at: int) -> None:
         labels = self._owners.labels(spot)
         if labels != self._labels.get(at, []):
             self._labels[at] = labels

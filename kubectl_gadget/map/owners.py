@@ -34,7 +34,7 @@ def shown(text: str, letters: int = LONGEST) -> str:
     return whole if len(whole) <= letters else f"{whole[: letters - 1]}…"
 
 
-class Spot(NamedTuple):
+class MapNode(NamedTuple):
     """Something that talks. kind is that of an endpoint; of a pod it stands for its workload."""
 
     group: str
@@ -66,13 +66,13 @@ class Owners:
         """Ask look, which takes its time, at once, and again when a pod turns up that it did not know."""
         self._look, self._most_outside, self._again_seconds = look, most_outside, again_seconds
         self._known = ClusterOwners()
-        self._spots: dict[tuple[str, str, str], Spot] = {}
+        self._spots: dict[tuple[str, str, str], MapNode] = {}
         self._outside: set[str] = set()
         self._next = 0.0
         self._is_asking = False
         self.ask()
 
-    def spot(self, end: Endpoint | None) -> Spot:
+    def spot(self, end: Endpoint | None) -> MapNode:
         """The spot of an end."""
         if end is None or end.kind == RAW.kind:
             return self._address(end.addr if end else "")
@@ -89,31 +89,33 @@ class Owners:
         """What the cluster said last."""
         return self._known
 
-    def labels(self, spot: Spot) -> list[str]:
+    def labels(self, spot: MapNode) -> list[str]:
         """The labels that pods of a spot have."""
         own = self._known.labels.get((spot.group, spot.name), ()) if spot.kind == "pod" else ()
         return [shown(each) for each in sorted(own)[:MOST_LABELS]]
 
-    def _address(self, address: str) -> Spot:
+    def _address(self, address: str) -> MapNode:
         if address not in self._outside:
             if len(self._outside) >= self._most_outside:
-                return Spot(OUTSIDE, OTHERS, RAW.kind)
+                return MapNode(OUTSIDE, OTHERS, RAW.kind)
             self._outside.add(address)
-        return Spot(OUTSIDE, escape(address) or "not known", RAW.kind)
+        return MapNode(OUTSIDE, escape(address) or "not known", RAW.kind)
 
-    def _find(self, end: Endpoint) -> Spot:
+    def _find(self, end: Endpoint) -> MapNode:
         namespace = shown(end.namespace)
         if end.kind == "node":
-            return Spot(NODES, shown(end.name), end.kind)
+            return MapNode(NODES, shown(end.name), end.kind)
         if end.kind == "svc":
             name = self._known.services.get((end.namespace, end.name))
-            return Spot(namespace, shown(name), "pod") if name else Spot(namespace, f"svc/{shown(end.name)}", "svc")
+            return (
+                MapNode(namespace, shown(name), "pod") if name else MapNode(namespace, f"svc/{shown(end.name)}", "svc")
+            )
         if end.kind == "pod":
             name = self._known.pods.get((end.namespace, end.name))
             if name is None:
                 self._ask_again()
-            return Spot(namespace, shown(name or name_by_pod(end.name)), end.kind)
-        return Spot(HERE, shown(end.name), end.kind)
+            return MapNode(namespace, shown(name or name_by_pod(end.name)), end.kind)
+        return MapNode(HERE, shown(end.name), end.kind)
 
     def ask(self) -> None:
         """Ask the cluster, and wait."""

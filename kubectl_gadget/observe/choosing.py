@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from gadget.selector import Names, parse_names
+from gadget.selector import WantedNames, parse_names
 from gadget.text import meant
 from kubectl_gadget.observe.opinion import Decides, Opinion
 from kubectl_gadget.terms import SAID
@@ -124,7 +124,7 @@ def of_ends(kind: EndOption, side: str, items: Sequence[str], find: Find | None 
         return []
     option, condition_of = option_of(kind, side), kind.condition or find
     assert condition_of
-    names = Names(frozenset(items), frozenset()) if kind.is_whole else parse_names(items)
+    names = WantedNames(frozenset(items), frozenset()) if kind.is_whole else parse_names(items)
 
     def one(value: str) -> str:
         return on_side(side, condition_of(option, value))

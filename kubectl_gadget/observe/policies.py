@@ -15,7 +15,7 @@ from gadget.kube.api import ApiError, ApiServer, not_allowed
 from kubectl_gadget.advise.cluster import Cluster
 from kubectl_gadget.advise.collect import PATHS, hear, look_up
 from kubectl_gadget.advise.evaluate import Evaluator
-from kubectl_gadget.advise.flows import PORTLESS, Context, Flow
+from kubectl_gadget.advise.flows import PORTLESS, Flow, FlowContext
 from kubectl_gadget.advise.judge import decide_each, labels_of_namespaces
 from kubectl_gadget.advise.policy_files import read_policies
 from kubectl_gadget.agents.targets import Targets
@@ -39,7 +39,7 @@ class Opinions:
     def __init__(
         self,
         read: Callable[[], Policies],
-        ask: Callable[[], Context],
+        ask: Callable[[], FlowContext],
         again_seconds: float = AGAIN_SECONDS,
         wait_seconds: float = WAIT_SECONDS,
         policies_seconds: float = POLICIES_SECONDS,
@@ -48,7 +48,7 @@ class Opinions:
         self._again_seconds, self._wait_seconds, self._policies_seconds = again_seconds, wait_seconds, policies_seconds
         self._read, self._ask = read, ask
         self._policies = self._newest = read()
-        self._asking: Background[Context] | None = None
+        self._asking: Background[FlowContext] | None = None
         self.judged = self.denied = 0
         self._learn(ask())
 
@@ -74,7 +74,7 @@ class Opinions:
         else:
             tell(f"The policies have changed: {len(self._policies):,} from here on.")
 
-    def _learn(self, context: Context) -> None:
+    def _learn(self, context: FlowContext) -> None:
         self._context, self._asked = context, time.monotonic()
         self._evaluator = Evaluator(self._policies, labels_of_namespaces(context))
         self._cluster = Cluster(context, by_address=self._evaluator.looks_at_addresses)
@@ -148,7 +148,7 @@ def read_opinions(targets: Targets, file: Path | None, namespaces: Sequence[str]
     UsageError for no such file.
     """
 
-    def ask() -> Context:
+    def ask() -> FlowContext:
         context = hear(targets).context
         if api:
             look_up(api, context, namespaces)

@@ -7,12 +7,12 @@ from struct import unpack_from
 from gadget import syscalls
 from gadget.syscalls import Argument
 from kubectl_gadget.strace.calls import Call, Captured
-from kubectl_gadget.strace.decoders import Decoder, captured, scalar
+from kubectl_gadget.strace.decoders import ArgumentDecoder, captured, scalar
 from kubectl_gadget.strace.scalars import enumeration, hexadecimal, signed
 from kubectl_gadget.strace.structures import flag_set
 
 
-def bpf(machine: str, argument: Argument) -> Decoder:
+def bpf(machine: str, argument: Argument) -> ArgumentDecoder:
     """Union bpf_attr, of the two commands that make something."""
     commands = syscalls.flags(machine, "BPF")
     kinds = {name: enumeration(syscalls.flags(machine, name)) for name in ("BPF_MAP_TYPE", "BPF_PROG_TYPE")}
@@ -52,7 +52,7 @@ def landlock_rule(data: bytes, machine: str) -> str:
     return f"{{allowed_access={flag_set(machine, 'LANDLOCK_ACCESS_FS')(access)}, parent_fd={parent}}}"
 
 
-def key(machine: str, argument: Argument) -> Decoder:
+def key(machine: str, argument: Argument) -> ArgumentDecoder:
     """The key that keyctl is about: mostly its first argument."""
     known = syscalls.flags(machine, "KEYCTL")
     others = {known[name] for name in ("KEYCTL_JOIN_SESSION_KEYRING", "KEYCTL_DH_COMPUTE", "KEYCTL_SET_REQKEY_KEYRING",
@@ -63,16 +63,16 @@ def key(machine: str, argument: Argument) -> Decoder:
         plain = call.args[0] & 0xFFFFFFFF in others
         return hexadecimal(call.args[index]) if plain else name(signed(call.args[index], 32))
 
-    return Decoder(show, show)
+    return ArgumentDecoder(show, show)
 
 
-def ipc_key(machine: str, argument: Argument) -> Decoder:
+def ipc_key(machine: str, argument: Argument) -> ArgumentDecoder:
     """A key of System V objects."""
     private = enumeration(syscalls.flags(machine, "IPC_KEY"), hexadecimal)
     return scalar(Argument(argument.name, "u32"), private)
 
 
-def ipc_flags(machine: str, argument: Argument) -> Decoder:
+def ipc_flags(machine: str, argument: Argument) -> ArgumentDecoder:
     """Flags, and permissions in the lowest bits."""
     names = flag_set(machine, "IPC_CREATE")
 
@@ -83,7 +83,7 @@ def ipc_flags(machine: str, argument: Argument) -> Decoder:
     return scalar(Argument(argument.name, "u32"), show)
 
 
-def offset(machine: str, argument: Argument) -> Decoder:
+def offset(machine: str, argument: Argument) -> ArgumentDecoder:
     """Where in a file: -1 is where it is."""
     return scalar(Argument(argument.name, "loff_t"), str, keep=True)
 
@@ -94,7 +94,7 @@ def descriptor_list(data: bytes) -> str:
     return f"[{' '.join(map(str, numbers))}]"
 
 
-def descriptors(machine: str, argument: Argument) -> Decoder:
+def descriptors(machine: str, argument: Argument) -> ArgumentDecoder:
     """A set of file descriptors, if all of it was kept."""
 
     def show(call: Call, index: int, found: Captured) -> str:

@@ -15,7 +15,7 @@ from kubectl_gadget.strace.scalars import choice_and_flags, enumeration, hexadec
 from kubectl_gadget.strace.structures import Structure, flag_set
 
 
-class Decoder(NamedTuple):
+class ArgumentDecoder(NamedTuple):
     """text and value of the argument of a call at an index."""
 
     text: Callable[[Call, int], str]
@@ -23,7 +23,7 @@ class Decoder(NamedTuple):
 
 
 #: Makes the decoder of an argument on a machine.
-Meaning = Callable[[str, Argument], Decoder]
+Meaning = Callable[[str, Argument], ArgumentDecoder]
 
 _WIDTHS = {  # C type: bits, signed
     "int": (32, True),
@@ -56,42 +56,42 @@ def reader(argument: Argument) -> Callable[[int], int]:
     return partial(signed, bits=bits) if is_signed else lambda value: value & mask
 
 
-def scalar(argument: Argument, show: Callable[[int], str], keep: bool = False) -> Decoder:
+def scalar(argument: Argument, show: Callable[[int], str], keep: bool = False) -> ArgumentDecoder:
     """A number that show writes; JSON has the number itself if keep."""
     read = reader(argument)
 
     def text(call: Call, index: int) -> str:
         return show(read(call.args[index]))
 
-    return Decoder(text, (lambda call, index: read(call.args[index])) if keep else text)
+    return ArgumentDecoder(text, (lambda call, index: read(call.args[index])) if keep else text)
 
 
-def number(machine: str, argument: Argument) -> Decoder:
+def number(machine: str, argument: Argument) -> ArgumentDecoder:
     """A decimal number."""
     return scalar(argument, str, keep=True)
 
 
-def signed_number(machine: str, argument: Argument) -> Decoder:
+def signed_number(machine: str, argument: Argument) -> ArgumentDecoder:
     """A number that may be -1 though its type is unsigned: files, users."""
     return number(machine, Argument(argument.name, "int"))
 
 
-def hex_number(machine: str, argument: Argument) -> Decoder:
+def hex_number(machine: str, argument: Argument) -> ArgumentDecoder:
     """A number whose bits matter."""
     return scalar(argument, hexadecimal, keep=True)
 
 
-def mode(machine: str, argument: Argument) -> Decoder:
+def mode(machine: str, argument: Argument) -> ArgumentDecoder:
     """Permission bits."""
     return scalar(Argument(argument.name, "umode_t"), octal)
 
 
-def address(machine: str, argument: Argument) -> Decoder:
+def address(machine: str, argument: Argument) -> ArgumentDecoder:
     """A pointer without further knowledge."""
-    return Decoder(lambda call, index: pointer(call.args[index]), lambda call, index: call.args[index])
+    return ArgumentDecoder(lambda call, index: pointer(call.args[index]), lambda call, index: call.args[index])
 
 
-def directory(machine: str, argument: Argument) -> Decoder:
+def directory(machine: str, argument: Argument) -> ArgumentDecoder:
     """A file descriptor of a directory, or the current one."""
     at_fdcwd = -100
 
@@ -103,7 +103,7 @@ def directory(machine: str, argument: Argument) -> Decoder:
         value = signed(call.args[index], 32)
         return "AT_FDCWD" if value == at_fdcwd else value
 
-    return Decoder(text, value)
+    return ArgumentDecoder(text, value)
 
 
 def names(name: str, unknown: Callable[[int], str] | None = None) -> Meaning:
@@ -114,7 +114,7 @@ def names(name: str, unknown: Callable[[int], str] | None = None) -> Meaning:
 def bits(name: str, zero: str = "") -> Meaning:
     """Flags of a set of names."""
 
-    def meaning(machine: str, argument: Argument) -> Decoder:
+    def meaning(machine: str, argument: Argument) -> ArgumentDecoder:
         size = width(argument)[0]
         return scalar(Argument(argument.name, "u64" if size == 64 else "u32"), flag_set(machine, name, zero))
 
@@ -124,7 +124,7 @@ def bits(name: str, zero: str = "") -> Meaning:
 def choice_and_bits(mask: int, choice: str, others: str) -> Meaning:
     """A value of one set in mask, and flags of another."""
 
-    def meaning(machine: str, argument: Argument) -> Decoder:
+    def meaning(machine: str, argument: Argument) -> ArgumentDecoder:
         show = choice_and_flags(mask, syscalls.flags(machine, choice), flag_set(machine, others))
         return scalar(Argument(argument.name, "u32"), show)
 
@@ -140,7 +140,7 @@ def shown(make: Callable[[str], Callable[[int], str]], kind: str = "u32") -> Mea
 Show = Callable[[Call, int, Captured], Any]
 
 
-def captured(show: Show, value: Show | None = None) -> Decoder:
+def captured(show: Show, value: Show | None = None) -> ArgumentDecoder:
     """What was copied; the pointer if nothing was, or if it makes no sense. JSON has the same text, or value."""
 
     def decode(show: Show, otherwise: Callable[[int], Any], call: Call, index: int) -> Any:
@@ -152,7 +152,7 @@ def captured(show: Show, value: Show | None = None) -> Decoder:
         except (struct.error, ValueError):
             return otherwise(call.args[index])
 
-    return Decoder(partial(decode, show, pointer), partial(decode, value or show, int))
+    return ArgumentDecoder(partial(decode, show, pointer), partial(decode, value or show, int))
 
 
 def structure(show: Structure) -> Meaning:
@@ -175,7 +175,7 @@ def _text(call: Call, index: int, found: Captured) -> str | dict[str, str]:
     return text_of(found.data)
 
 
-def string(machine: str, argument: Argument) -> Decoder:
+def string(machine: str, argument: Argument) -> ArgumentDecoder:
     """A path or a name, in full."""
     return captured(
         lambda call, index, found: quote(found.data, found.size > len(found.data)),
@@ -206,7 +206,7 @@ def buffer_text(found: Captured, limit: int) -> str:
 def buffer(limit: int, length: int, *, by_result: bool = False) -> Meaning:
     """Bytes that args[length] limits, and the result if by_result: text or not, written as a string."""
 
-    def meaning(machine: str, argument: Argument) -> Decoder:
+    def meaning(machine: str, argument: Argument) -> ArgumentDecoder:
         inner = captured(
             lambda call, index, found: buffer_text(found, limit),
             _text,
@@ -217,7 +217,7 @@ def buffer(limit: int, length: int, *, by_result: bool = False) -> Meaning:
             empty = not length_now and call.args[index] and index not in call.captured
             return '""' if empty else inner.text(call, index)
 
-        return Decoder(text, inner.value)
+        return ArgumentDecoder(text, inner.value)
 
     return meaning
 
@@ -228,7 +228,7 @@ def used(call: Call, capture: Capture | None, found: Captured) -> int:
     return min(found.size, call.result or 0) if reads else found.size
 
 
-def after_success(decoder: Decoder) -> Decoder:
+def after_success(decoder: ArgumentDecoder) -> ArgumentDecoder:
     """Memory that the call writes: decoded only if the call succeeded."""
     plain = address("", Argument("", ""))
 
@@ -238,7 +238,7 @@ def after_success(decoder: Decoder) -> Decoder:
     def value(call: Call, index: int) -> Any:
         return (plain if call.result is None or call.failed else decoder).value(call, index)
 
-    return Decoder(text, value)
+    return ArgumentDecoder(text, value)
 
 
 def length_of(pointed: int) -> Meaning:
@@ -252,7 +252,7 @@ def length_of(pointed: int) -> Meaning:
         found = call.captured.get(pointed)
         return found.size if found else call.args[index]
 
-    return lambda machine, argument: Decoder(text, value)
+    return lambda machine, argument: ArgumentDecoder(text, value)
 
 
 def of_capture(capture: Capture, limit: int) -> Meaning | None:

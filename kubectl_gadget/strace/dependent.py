@@ -10,7 +10,7 @@ from gadget import syscalls
 from gadget.syscalls import Argument
 from kubectl_gadget.strace import files
 from kubectl_gadget.strace.calls import Call, Captured
-from kubectl_gadget.strace.decoders import Decoder, Meaning, address, captured, text_of
+from kubectl_gadget.strace.decoders import ArgumentDecoder, Meaning, address, captured, text_of
 from kubectl_gadget.strace.files import flock
 from kubectl_gadget.strace.scalars import enumeration, hexadecimal, pointer, quote, signed
 from kubectl_gadget.strace.structures import (
@@ -30,7 +30,7 @@ from kubectl_gadget.strace.structures import (
 
 def same(show: Callable[[Call, int], str]) -> Meaning:
     """The same text for people and for JSON."""
-    return lambda machine, argument: Decoder(show, show)
+    return lambda machine, argument: ArgumentDecoder(show, show)
 
 
 def _int(call: Call, index: int) -> int:
@@ -41,7 +41,7 @@ def _lookup(machine: str, *sets: str) -> Mapping[str, Callable[[int], str]]:
     return {name: enumeration(syscalls.flags(machine, name)) for name in sets}
 
 
-def protocol(machine: str, argument: Argument) -> Decoder:
+def protocol(machine: str, argument: Argument) -> ArgumentDecoder:
     """A socket's protocol: numbers mean what its family says."""
     families = syscalls.flags(machine, "ADDRESS_FAMILY")
     internet, netlink = _lookup(machine, "IPPROTO", "NETLINK").values()
@@ -50,14 +50,14 @@ def protocol(machine: str, argument: Argument) -> Decoder:
     def show(call: Call, index: int) -> str:
         return by_family.get(_int(call, 0), str)(_int(call, index))
 
-    return Decoder(show, show)
+    return ArgumentDecoder(show, show)
 
 
 #: The sets that hold the options of a level.
 _OPTIONS = {"SOL_SOCKET": "SO", "SOL_TCP": "TCP", "SOL_IP": "IP", "SOL_IPV6": "IPV6", "SOL_UDP": "UDP"}
 
 
-def socket_option(machine: str, argument: Argument) -> Decoder:
+def socket_option(machine: str, argument: Argument) -> ArgumentDecoder:
     """The name of a socket option: numbers mean what its level says."""
     levels, found = syscalls.flags(machine, "SOL"), _lookup(machine, *_OPTIONS.values())
     by_level = {levels[level]: found[name] for level, name in _OPTIONS.items()}
@@ -65,13 +65,13 @@ def socket_option(machine: str, argument: Argument) -> Decoder:
     def show(call: Call, index: int) -> str:
         return by_level.get(_int(call, index - 1), str)(_int(call, index))
 
-    return Decoder(show, show)
+    return ArgumentDecoder(show, show)
 
 
 def socket_option_value(limit: int) -> Meaning:
     """The value of a socket option: mostly an int."""
 
-    def meaning(machine: str, argument: Argument) -> Decoder:
+    def meaning(machine: str, argument: Argument) -> ArgumentDecoder:
         known = syscalls.flags(machine, "SO")
         special: dict[int, Structure] = {
             known["SO_ERROR"]: error_number,
@@ -93,7 +93,7 @@ def socket_option_value(limit: int) -> Meaning:
     return meaning
 
 
-def fcntl_argument(machine: str, argument: Argument) -> Decoder:
+def fcntl_argument(machine: str, argument: Argument) -> ArgumentDecoder:
     """What a command of fcntl takes."""
     commands = syscalls.flags(machine, "FCNTL")
     shows: dict[int, Callable[[int], str]] = {
@@ -123,10 +123,10 @@ def fcntl_argument(machine: str, argument: Argument) -> Decoder:
         found, value = shows.get(_int(call, index - 1), hexadecimal), call.args[index]
         return found(value if found in (pointer, hexadecimal) else signed(value, 32))
 
-    return Decoder(show, show)
+    return ArgumentDecoder(show, show)
 
 
-def prctl_argument(machine: str, argument: Argument) -> Decoder:
+def prctl_argument(machine: str, argument: Argument) -> ArgumentDecoder:
     """The first argument of an option of prctl."""
     options = syscalls.flags(machine, "PRCTL")
     signals, capability = signal_name(machine), enumeration(syscalls.flags(machine, "CAPABILITY"))
@@ -150,10 +150,10 @@ def prctl_argument(machine: str, argument: Argument) -> Decoder:
         named = _int(call, index - 1) == options["PR_SET_NAME"] and index in call.captured
         return text_of(call.captured[index].data) if named else call.args[index]
 
-    return Decoder(show, value)
+    return ArgumentDecoder(show, value)
 
 
-def prctl_second_argument(machine: str, argument: Argument) -> Decoder:
+def prctl_second_argument(machine: str, argument: Argument) -> ArgumentDecoder:
     """The second argument of an option of prctl."""
     ambient = syscalls.flags(machine, "PRCTL")["PR_CAP_AMBIENT"]
     capability = enumeration(syscalls.flags(machine, "CAPABILITY"))
@@ -162,7 +162,7 @@ def prctl_second_argument(machine: str, argument: Argument) -> Decoder:
     )
 
 
-def futex_operation(machine: str, argument: Argument) -> Decoder:
+def futex_operation(machine: str, argument: Argument) -> ArgumentDecoder:
     """FUTEX_WAIT_PRIVATE and the like, with flags."""
     known = syscalls.flags(machine, "FUTEX_FLAG")
     private, realtime = known["FUTEX_PRIVATE_FLAG"], known["FUTEX_CLOCK_REALTIME"]
@@ -175,15 +175,15 @@ def futex_operation(machine: str, argument: Argument) -> Decoder:
             return f"{hexadecimal(value)} /* FUTEX_??? */"
         return text + ("_PRIVATE" if value & private else "") + ("|FUTEX_CLOCK_REALTIME" if value & realtime else "")
 
-    return Decoder(show, show)
+    return ArgumentDecoder(show, show)
 
 
 def only_if(condition: Callable[[Call], bool], meaning: Meaning, otherwise: Meaning = address) -> Meaning:
     """One meaning or another, which the call decides."""
 
-    def chosen(machine: str, argument: Argument) -> Decoder:
+    def chosen(machine: str, argument: Argument) -> ArgumentDecoder:
         yes, no = meaning(machine, argument), otherwise(machine, argument)
-        return Decoder(
+        return ArgumentDecoder(
             lambda call, index: (yes if condition(call) else no).text(call, index),
             lambda call, index: (yes if condition(call) else no).value(call, index),
         )
@@ -191,7 +191,7 @@ def only_if(condition: Callable[[Call], bool], meaning: Meaning, otherwise: Mean
     return chosen
 
 
-def futex_number(machine: str, argument: Argument) -> Decoder:
+def futex_number(machine: str, argument: Argument) -> ArgumentDecoder:
     """The last number of a futex call: a set of bits, or what to compare with."""
     command = 0x7F
     operations = syscalls.flags(machine, "FUTEX")
@@ -203,10 +203,10 @@ def futex_number(machine: str, argument: Argument) -> Decoder:
             return str(value)
         return "FUTEX_BITSET_MATCH_ANY" if value == 0xFFFFFFFF else hexadecimal(value)
 
-    return Decoder(show, show)
+    return ArgumentDecoder(show, show)
 
 
-def ioctl_request(machine: str, argument: Argument) -> Decoder:
+def ioctl_request(machine: str, argument: Argument) -> ArgumentDecoder:
     """The name of an ioctl, or what its bits say, as _IOC of the kernel's headers packs them."""
 
     def unknown(value: int) -> str:
@@ -218,7 +218,7 @@ def ioctl_request(machine: str, argument: Argument) -> Decoder:
     return same(lambda call, index: name(call.args[index] & 0xFFFFFFFF))(machine, argument)
 
 
-def clone_flags(machine: str, argument: Argument) -> Decoder:
+def clone_flags(machine: str, argument: Argument) -> ArgumentDecoder:
     """Flags, and the signal that the child's end sends."""
     names, signals = flag_set(machine, "CLONE"), signal_name(machine)
 
@@ -227,15 +227,15 @@ def clone_flags(machine: str, argument: Argument) -> Decoder:
         parts = [names(value & ~0xFF)] if value & ~0xFF else []
         return "|".join([*parts, signals(value & 0xFF)] if value & 0xFF or not parts else parts)
 
-    return Decoder(show, show)
+    return ArgumentDecoder(show, show)
 
 
-def device(machine: str, argument: Argument) -> Decoder:
+def device(machine: str, argument: Argument) -> ArgumentDecoder:
     """A device number."""
     return same(lambda call, index: files.device(call.args[index]))(machine, argument)
 
 
-def file_mode(machine: str, argument: Argument) -> Decoder:
+def file_mode(machine: str, argument: Argument) -> ArgumentDecoder:
     """A file's type and permissions."""
     return same(lambda call, index: files.mode(call.args[index] & 0xFFFF, machine))(machine, argument)
 
@@ -255,12 +255,12 @@ def polled(call: Call, index: int, found: Captured, events: str) -> str:
     return _array(items, count < call.args[1] & 0xFFFFFFFF)
 
 
-def poll_descriptors(machine: str, argument: Argument) -> Decoder:
+def poll_descriptors(machine: str, argument: Argument) -> ArgumentDecoder:
     """What poll waits for."""
     return captured(lambda call, index, found: polled(call, index, found, "events"))
 
 
-def epoll_events(machine: str, argument: Argument) -> Decoder:
+def epoll_events(machine: str, argument: Argument) -> ArgumentDecoder:
     """What epoll_wait found: as many as its result."""
     size = EPOLL_EVENT_SIZES[machine]
 

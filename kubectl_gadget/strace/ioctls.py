@@ -8,7 +8,7 @@ from struct import unpack_from
 from gadget import syscalls
 from gadget.syscalls import Argument
 from kubectl_gadget.strace.calls import Call
-from kubectl_gadget.strace.decoders import Decoder
+from kubectl_gadget.strace.decoders import ArgumentDecoder
 from kubectl_gadget.strace.scalars import hexadecimal, quote, signed
 from kubectl_gadget.strace.structures import Structure, ints
 
@@ -48,7 +48,7 @@ def _structures(machine: str) -> dict[int, tuple[Structure, bool]]:
     return {known[name]: each for name, each in found.items() if name in known}
 
 
-def argument(machine: str, argument: Argument) -> Decoder:
+def argument(machine: str, argument: Argument) -> ArgumentDecoder:
     """What a command of ioctl takes."""
     numbers = {syscalls.flags(machine, "IOCTL").get("FICLONE")}
 
@@ -70,4 +70,4 @@ def argument(machine: str, argument: Argument) -> Decoder:
         except (ValueError, ArithmeticError):
             return hexadecimal(call.args[index])
 
-    return Decoder(safe, value)
+    return ArgumentDecoder(safe, value)

@@ -11,7 +11,7 @@ from gadget.syscalls import Argument, Capture, Syscall
 from kubectl_gadget.strace import attributes, files, ioctls, siginfo
 from kubectl_gadget.strace.calls import Call
 from kubectl_gadget.strace.decoders import (
-    Decoder,
+    ArgumentDecoder,
     Meaning,
     address,
     after_success,
@@ -280,7 +280,7 @@ def _listed(call: Syscall, argument: Argument) -> Meaning | None:
 
 
 @lru_cache(4096)  # a process may call any number
-def decoders(machine: str, number: int, limit: int) -> tuple[Decoder, ...]:
+def decoders(machine: str, number: int, limit: int) -> tuple[ArgumentDecoder, ...]:
     """How to show each argument of a call; of buffers no more than limit bytes."""
     call = syscalls.find(machine, number)
     captures = syscalls.pointed(machine, number)

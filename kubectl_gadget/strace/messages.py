@@ -9,7 +9,7 @@ from struct import unpack_from
 from gadget import syscalls
 from gadget.syscalls import Capture, How
 from kubectl_gadget.strace.calls import Call, Captured
-from kubectl_gadget.strace.decoders import Decoder, Meaning, buffer_text, captured, text_of, used
+from kubectl_gadget.strace.decoders import ArgumentDecoder, Meaning, buffer_text, captured, text_of, used
 from kubectl_gadget.strace.scalars import enumeration, quote
 from kubectl_gadget.strace.structures import credentials, ints, sockaddr
 
@@ -118,7 +118,7 @@ def message(limit: int, capture: Capture) -> Meaning:
     )
 
 
-def messages(machine: str, argument: syscalls.Argument) -> Decoder:
+def messages(machine: str, argument: syscalls.Argument) -> ArgumentDecoder:
     """An array of struct mmsghdr. Only its first one was kept."""
     capture = Capture(1, How.MESSAGE)
 

@@ -11,7 +11,7 @@ from time import monotonic
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.checks import parse_schema
-from gadget.endpoints import RAW, Name, is_everybodys, name_of
+from gadget.endpoints import RAW, Owner, is_everybodys, name_of
 from gadget.errors import GadgetError
 from gadget.kinds.ends import End
 from gadget.rows import Decoder, Table
@@ -32,7 +32,7 @@ MOST_UNKNOWN = 50_000
 ANSWER_SECONDS = 3.0
 
 #: Everyone who has an address, by the address as text.
-Directory = dict[str, Name]
+Directory = dict[str, Owner]
 #: Who has which address in a cluster, by its context; "" stands for the only one.
 Look = Callable[[str], Directory]
 
@@ -48,18 +48,18 @@ class Peers:
     ) -> None:
         """Names from look, which takes its time, and is waited for so many seconds."""
         self._look, self._first_wait, self._wait = look, first_wait, wait
-        self._known: dict[bytes, Name] = {}
+        self._known: dict[bytes, Owner] = {}
         #: when those that nobody had may be looked for again, and how long they wait then
         self._unknown: dict[bytes, tuple[float, float]] = {}
         #: who had an address by a row of its own, and when; by agent, for whose rows alone that is believed
-        self._seen: dict[tuple[str, bytes], tuple[Name, float]] = {}
+        self._seen: dict[tuple[str, bytes], tuple[Owner, float]] = {}
         #: who has an address by what an agent says and not by the last look-up
-        self._claims: dict[bytes, Name] = {}
+        self._claims: dict[bytes, Owner] = {}
         self._looked = self._known_at = -MOST_UNKNOWN_SECONDS
         self._pause = 0.0
         self._done: threading.Event | None = None
 
-    def name(self, address: bytes, target: str = "") -> Name:
+    def name(self, address: bytes, target: str = "") -> Owner:
         """The owner of an address (16 bytes) in a target's row, as far as it is known by now."""
         if is_everybodys(address):
             return RAW
@@ -82,7 +82,7 @@ class Peers:
             self._rest(address in self._known)
         return self._known.get(address, RAW)
 
-    def note(self, address: bytes, owner: Name, target: str = "") -> None:
+    def note(self, address: bytes, owner: Owner, target: str = "") -> None:
         """A target has a row of owner's with an address as its own end, so that it is not another pod's any more.
 
         Its own rows say so from now on. For rows of others, which it may wish to deceive, it is looked up again.
@@ -126,7 +126,7 @@ class Peers:
                 done.set()
 
 
-def _packed(directory: Directory) -> Iterator[tuple[bytes, Name]]:
+def _packed(directory: Directory) -> Iterator[tuple[bytes, Owner]]:
     for text, name in directory.items():
         with suppress(ValueError):  # a host's name for an address
             address = ip_address(text)
@@ -141,7 +141,7 @@ def ask_agents(targets: Targets, context: str | None = None) -> Directory:
             continue
         try:
             for reply in list_containers(targets.reach(target), pb.ContainersRequest(), ANSWER_SECONDS):
-                directory |= {own: Name("node", "", reply.node) for own in reply.addresses}
+                directory |= {own: Owner("node", "", reply.node) for own in reply.addresses}
                 for item in sorted(reply.containers, key=lambda item: -item.ended_ns):  # who runs comes last
                     who = item.container
                     name = name_of(who.namespace, who.pod, who.container, who.id)
@@ -157,7 +157,7 @@ def add_names(messages: Iterable[Message], look: Look) -> Iterator[Message]:
     The same address is another one's in each cluster.
     """
     peers: dict[str, Peers] = {}
-    told: dict[str, dict[bytes, Name]] = {}
+    told: dict[str, dict[bytes, Owner]] = {}
     streams: dict[str, Decoder] = {}
     for target, message in messages:
         if isinstance(message, pb.RunReply):
@@ -172,7 +172,7 @@ def add_names(messages: Iterable[Message], look: Look) -> Iterator[Message]:
         yield target, message
 
 
-def _tell(batch: pb.Batch, stream: Decoder, told: dict[bytes, Name], peers: Peers, target: str) -> None:
+def _tell(batch: pb.Batch, stream: Decoder, told: dict[bytes, Owner], peers: Peers, target: str) -> None:
     del batch.peers[:]  # who has an address is not for one agent to say
     fields = [field.name for field in stream.schema.shown if isinstance(field.means.each, End)]
     for section in batch.sections if fields else ():

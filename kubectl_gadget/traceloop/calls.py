@@ -99,7 +99,7 @@ class _Reply(NamedTuple):
     alone: bytes
 
 
-class Reader:
+class ReplyReader:
     """Reads the replies about one recording, in their order."""
 
     def __init__(self, most_threads: int = _THREADS) -> None:

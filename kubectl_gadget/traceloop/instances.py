@@ -10,7 +10,7 @@ from typing import Any
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
-from gadget.pod_choice import Pods
+from gadget.pod_choice import ChosenPods
 from gadget.text import escape
 from kubectl_gadget.agents.at_once import answers
 from kubectl_gadget.agents.client import ask_once
@@ -181,7 +181,7 @@ def named(instances: Sequence[Instance], name: str, *, begins: bool = False) -> 
 def _begun_by(instances: Sequence[Instance], name: str) -> list[Instance]:
     """The recordings of the pods that -p NAME would choose."""
     try:
-        pods = Pods(name_choices(read_pods([name])))
+        pods = ChosenPods(name_choices(read_pods([name])))
     except UsageError:  # no pod can have this name
         return []
     own = [instance for instance in instances if instance.container.pod]

@@ -21,7 +21,7 @@ from kubectl_gadget.output.stdout import write_all, write_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.tell import tell
 from kubectl_gadget.traceloop import signals
-from kubectl_gadget.traceloop.calls import DeliveredSignal, Entry, MissingCalls, Reader, ThreadEnd
+from kubectl_gadget.traceloop.calls import DeliveredSignal, Entry, MissingCalls, ReplyReader, ThreadEnd
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.signals import without_false_kills
@@ -63,7 +63,7 @@ MOST = (1 << 64) - 1
 
 def show(instance: Instance, view: View) -> None:
     """Write a recording to standard output, and go on with what comes if view says so."""
-    reader = Reader()
+    reader = ReplyReader()
     output = make_output(view)
     request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id, follow=view.follow)
     for number, reply in enumerate(ask(instance.agent, "TraceloopRead", request, endless=view.follow)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gadget.errors import UsageError
-from gadget.pod_choice import Pods
+from gadget.pod_choice import ChosenPods
 from gadget.text import escape
 from kubectl_gadget.pods import name_choices, read_pods
 from kubectl_gadget.stream.request import Selection
@@ -196,7 +196,7 @@ def _begun_by(
     listed: Sequence[tuple[tuple[str, str], PodContainer]], name: str
 ) -> list[tuple[tuple[str, str], PodContainer]]:
     try:
-        pods = Pods(name_choices(read_pods([name])))
+        pods = ChosenPods(name_choices(read_pods([name])))
     except UsageError:  # no name that a pod can have
         return []
     return [(key, each) for key, each in listed if pods.matches(*key, None)]

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from gadget.endpoints import Endpoint, Name
+from gadget.endpoints import Endpoint, Owner
 from gadget.errors import GadgetError
 from gadget.kube.api import ApiError, ApiServer
 from gadget.selector import parse_names
@@ -135,13 +135,13 @@ class ClusterFacts:
         notes = {text: "no pod of it is ready" for text, (address, _) in ends.items() if known.get(address) in unready}
         return names, notes
 
-    def _owners(self, addresses: Sequence[str]) -> dict[str, Name]:
+    def _owners(self, addresses: Sequence[str]) -> dict[str, Owner]:
         """Who has addresses: nodes, then pods, and services before all."""
         asked: list[tuple[str, Background[list[Object]]]] = []
         if self._every is None:
             asked = [("pods", Background(_NAME, partial(self._list, _PODS, fieldSelector=f"status.podIP={address}")))
                      for address in addresses]  # fmt: skip
-        found: dict[str, Name] = {}
+        found: dict[str, Owner] = {}
         lists: list[tuple[str, Background[list[Object]]]]
         nodes = self._once("nodes", "", lambda: self._list("/api/v1/nodes"))
         services = self._once("services", "", self._list_services)
@@ -158,7 +158,7 @@ class ClusterFacts:
             self._note(error, "the names of addresses", f"list {kind}", "in all namespaces" if kind == "pods" else "")
         return {address: found[address] for address in addresses if address in found}
 
-    def _without_pods(self, services: Iterable[Name]) -> set[Name]:
+    def _without_pods(self, services: Iterable[Owner]) -> set[Owner]:
         """Those of services that have no endpoint that is ready, as far as that can be told."""
         asked = {}
         for service in services:

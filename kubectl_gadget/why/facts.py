@@ -109,7 +109,7 @@ class FileUser:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeFacts:
     """What the node says of the container now, or of the one that runs in its place.
 
     paths has for each path that was asked about its components, mounts where the last that is there lies. limits are by
@@ -155,7 +155,7 @@ class Facts:
     history: CallHistory = field(default_factory=CallHistory)
     left_out: int = 0
     kubernetes: Kubernetes | None = None
-    live: Node | None = None
+    live: NodeFacts | None = None
     earlier: tuple[Earlier, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)

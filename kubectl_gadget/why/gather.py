@@ -11,7 +11,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from kubectl_gadget.agents.client import ask
 from kubectl_gadget.agents.targets import Agent
-from kubectl_gadget.traceloop.calls import Entry, Reader
+from kubectl_gadget.traceloop.calls import Entry, ReplyReader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.signals import without_false_kills
@@ -28,7 +28,7 @@ _AT_ONCE_NS = 2_000_000_000
 
 def read_history(replies: Iterable[pb.TraceloopReadReply]) -> CallHistory:
     """What a recording tells. GadgetError if its replies make no sense."""
-    reader, last = Reader(), pb.TraceloopReadReply()
+    reader, last = ReplyReader(), pb.TraceloopReadReply()
     entries: list[Entry] = []
     complete, kept = False, 0
     for number, reply in enumerate(replies):

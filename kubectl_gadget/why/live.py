@@ -13,7 +13,7 @@ from kubectl_gadget.agents.client import ask_once
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why import failed, now
 from kubectl_gadget.why.arguments import call_name
-from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, Node
+from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, NodeFacts
 from kubectl_gadget.why.findings import plain
 from kubectl_gadget.why.meant import what_failed
 from kubectl_gadget.why.noted import Failure
@@ -58,7 +58,7 @@ def in_its_place(instance: Instance, others: Sequence[Instance]) -> Instance | N
     return max(named, key=lambda each: each.newest, default=None)
 
 
-def node_of(reply: pb.InspectReply, paths: Sequence[str]) -> Node:
+def node_of(reply: pb.InspectReply, paths: Sequence[str]) -> NodeFacts:
     """An agent's answer about paths, in that order."""
     there = list(zip(paths, reply.paths, strict=False))
     waits: dict[int, tuple[str, ...]] = {}
@@ -66,7 +66,7 @@ def node_of(reply: pb.InspectReply, paths: Sequence[str]) -> Node:
         if wait.kind:
             waits[wait.tid] = (*waits.get(wait.tid, ()), f"{wait.kind} {wait.name}")
     identity = reply.identity
-    return Node(
+    return NodeFacts(
         paths={path: tuple(map(_component, found.components)) for path, found in there},
         mounts={path: _mount(found.mount) for path, found in there if found.HasField("mount")},
         limits={each.name: each.limit for each in reply.usages if each.HasField("limit")},

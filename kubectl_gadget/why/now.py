@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 
-from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, Node
+from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, NodeFacts
 from kubectl_gadget.why.findings import plain
 from kubectl_gadget.why.noted import Failure
 
@@ -61,7 +61,7 @@ def local_port(failure: Failure) -> int:
     return int(match["port"]) if own else 0
 
 
-def limits(live: Node, cause: str) -> Iterator[str]:
+def limits(live: NodeFacts, cause: str) -> Iterator[str]:
     """The limits that tell something of a cause."""
     for name, title in _LIMITS.get(cause, ()):
         if name in live.limits:

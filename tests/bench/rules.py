@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from gadget.rules.audit import AuditEvent
-from gadget.rules.batch import Batch, BatchRules, Rows
+from gadget.rules.batch import BatchRules, EventBatch, Rows
 from gadget.rules.cost import a_file, a_process
 from gadget.rules.ruleset import Ruleset, load
 from tests.bench import Figure, Goal, Plan
@@ -53,7 +53,7 @@ def _opens(rules: Ruleset, file: Callable[[int], dict[str, Any]]) -> float:
     for _ in range(EVENTS // AT_ONCE):
         ids = tuple(choose.integers(0, len(table.rows), AT_ONCE, np.uint32) for table in tables)
         types = np.array([OPENS.index(calls[at]["evt.type"]) for at in ids[0].tolist()])
-        batches.append(Batch(OPENS, types, ids, [{}] * AT_ONCE))  # type: ignore[arg-type]
+        batches.append(EventBatch(OPENS, types, ids, [{}] * AT_ONCE))  # type: ignore[arg-type]
     quick.matching(batches[0])  # what is asked for the first time is asked once in a day
     began = time.process_time()
     for batch in batches:

@@ -31,7 +31,7 @@ from kubectl_gadget.stream import containers
 from kubectl_gadget.stream.replies import RunCheck
 from kubectl_gadget.stream.request import Request, make_request
 from kubectl_gadget.traceloop import commands, instances
-from kubectl_gadget.traceloop.calls import Reader
+from kubectl_gadget.traceloop.calls import ReplyReader
 from kubectl_gadget.traceloop.show import View
 from kubectl_gadget.traceloop.show import make_output as make_reader_output
 from tests.unit.rows import batch as some_events
@@ -111,7 +111,7 @@ def layout(data: bytes) -> None:
     given = reply(record(1, name="access", text=b"/etc"), record(2, "KIND_PROCESS_EXIT", result=11))
     given.layout = data.decode(errors="replace")
     with contextlib.suppress(GadgetError), safe_output():
-        entries = Reader().entries(given)
+        entries = ReplyReader().entries(given)
         for form in ("columns", "json"):
             make_reader_output(View(form=form, durations=True)).entries(entries)
 

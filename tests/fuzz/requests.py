@@ -17,7 +17,7 @@ from agent.flows.service import FlowsService
 from agent.inspect.service import Inspector
 from agent.run import source
 from agent.server import AgentService
-from agent.service import Context
+from agent.service import ServiceContext
 from agent.standing.service import StandingRuns
 from agent.traceloop.service import TraceloopService
 from gadget._generated import gadget_pb2 as pb
@@ -50,7 +50,7 @@ SERVICES = {
     "flows": FlowsService("node-a", TRACKER, None),
     "inspect": Inspector("node-a", TRACKER),
     "standing": StandingRuns("node-a", None),
-    "detect": Detect(Context("node-a", TRACKER, Path("/none"), Path("/none"))),
+    "detect": Detect(ServiceContext("node-a", TRACKER, Path("/none"), Path("/none"))),
 }
 SERVICE = AgentService("node-a", TRACKER, SERVICES)
 

@@ -11,7 +11,7 @@ import orjson
 from agent.containers import identity
 from agent.containers.runtimes import Runtimes
 from agent.flows import service
-from agent.flows.pods import Pods
+from agent.flows.pods import NodePods
 from gadget import catalog
 from gadget.errors import GadgetError
 from kubectl_gadget.advise.advisor import advise
@@ -46,7 +46,7 @@ def podman(data: bytes) -> None:
 def pods(data: bytes) -> None:
     """The pods that an agent before this one knew."""
     with file_of(data) as path:
-        known = Pods(path)
+        known = NodePods(path)
         for pod in known.pods.values():
             service.flow_pod(pod)
         known.came(9, identity.Container(CONTAINER_ID, "containerd", "shop", "cart-0", "app", pod_uid="u"))
@@ -55,11 +55,11 @@ def pods(data: bytes) -> None:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         path = Path(folder) / "pods.json"
         path.write_bytes(data)
-        known = Pods(path)
+        known = NodePods(path)
         known.begin()
         known.save()
         assert not known.problem
-        assert Pods(path).pods == known.pods
+        assert NodePods(path).pods == known.pods
 
 
 def flows(data: bytes) -> None:
@@ -90,7 +90,7 @@ def some_flows() -> bytes:
 def some_pods() -> bytes:
     """What an agent has saved."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        saved = Pods(path := Path(folder) / "pods.json")
+        saved = NodePods(path := Path(folder) / "pods.json")
         saved.came(9, identity.Container(CONTAINER_ID, "containerd", "shop", "cart-0", "app", pod_uid="u"))
         saved.pods["u"].labels, saved.pods["u"].addresses = {"app": "cart"}, ["10.0.0.1"]
         saved.save()

@@ -29,7 +29,7 @@ from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.kube import credentials, kubeconfig
 from gadget.kube.api import make_tls
 from gadget.kube.proxy import find_proxy
-from gadget.pod_choice import PodChoice, Pods
+from gadget.pod_choice import ChosenPods, PodChoice
 from gadget.rules.ruleset import load as load_rules
 from gadget.schema import IDENTITY, read_parameters, read_records, read_source
 from gadget.selector import parse_labels, parse_names
@@ -37,7 +37,7 @@ from kubectl_gadget.stream import recording
 from kubectl_gadget.stream.request import make_request
 from kubectl_gadget.stream.session import replay
 from kubectl_gadget.stream.streams import Ended
-from kubectl_gadget.traceloop.calls import Reader
+from kubectl_gadget.traceloop.calls import ReplyReader
 from kubectl_gadget.traceloop.show import View, make_output
 from tests.fuzz import answers, requests, state
 from tests.fuzz.files import CONTAINER_ID, FOLDER, file_of
@@ -113,7 +113,7 @@ def selector(data: bytes) -> None:
     text = data.decode(errors="replace")
     with contextlib.suppress(UsageError):
         parse_names(text.split(","))
-        Pods([PodChoice(text)]).matches("shop", "cart-0", None)
+        ChosenPods([PodChoice(text)]).matches("shop", "cart-0", None)
         for requirement in parse_labels(text):
             requirement.matches({"app": "cart"})
 
@@ -172,7 +172,7 @@ def reply(data: bytes) -> None:
     for view in (View(form="json"), View(durations=True, since=1.0)):
         output = make_output(view)
         with contextlib.suppress(GadgetError), answers.safe_output():
-            output.entries(Reader().entries(given))
+            output.entries(ReplyReader().entries(given))
 
 
 def cluster(data: bytes) -> None:

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from gadget._generated import flow_pb2, observer_pb2
 from gadget.errors import UsageError
 from kubectl_gadget.hubble.ring import FlowRing
-from kubectl_gadget.hubble.server import Reading
+from kubectl_gadget.hubble.server import FlowsCall
 from kubectl_gadget.observe.lines import FIELDS
 from tests.hubble.generated import BEGAN, make_flow, make_request
 from tests.unit.hubble.test_reading import Context
@@ -61,7 +61,7 @@ def ring_of(flows: Sequence[flow_pb2.Flow]) -> FlowRing:
 def ours(ring: FlowRing, request: observer_pb2.GetFlowsRequest) -> list[flow_pb2.Flow] | str:
     """What a client of ours gets, or why it gets nothing."""
     try:
-        reading = Reading(ring, Session(), request)  # type: ignore[arg-type]
+        reading = FlowsCall(ring, Session(), request)  # type: ignore[arg-type]
     except UsageError as error:
         return str(error)
     return [response.flow for response in reading.responses(Context())]  # type: ignore[arg-type]

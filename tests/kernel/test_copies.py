@@ -18,7 +18,7 @@ from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget import strace
 from kubectl_gadget.agents.client import connect
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import Entry, Reader
+from kubectl_gadget.traceloop.calls import Entry, ReplyReader
 from tests.conftest import Agent, wait_until
 from tests.pods import BareContainer
 
@@ -66,7 +66,7 @@ def compare(bpffs: Path, start_agent: Callable[..., Agent], workload: Callable[[
         lines = whole_lines(log.read_text().splitlines())
         began = f'execve("{program}"'
         begin, main = next((at, pid) for at, (pid, line) in enumerate(lines) if line.startswith(began))
-        entries = Reader().entries(reply)
+        entries = ReplyReader().entries(reply)
         first = next(at for at, each in enumerate(entries) if isinstance(each, Call) and text(each).startswith(began))
         return Both(entries[first + 1 :], [line for pid, line in lines[begin + 1 :] if pid == main])
 

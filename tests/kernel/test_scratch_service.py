@@ -70,7 +70,7 @@ from agent.bpf.bpf_object import BpfObject
 from agent.bpf.bpffs import open_pinned, remove
 from agent.bpf.objects import read_object
 from agent.persistence import PinnedFolder
-from agent.service import Call, Running, Service
+from agent.service import Running, ServedCall, Service
 from agent.settings import setting
 from gadget._generated import counts_pb2, counts_pb2_grpc
 from gadget.errors import Unsupported
@@ -114,7 +114,7 @@ class Counts(Running):
 
     def register(self, server, answering):
         servicer = counts_pb2_grpc.CountsServicer()
-        servicer.Count = answering(Call("Count", self._answer))
+        servicer.Count = answering(ServedCall("Count", self._answer))
         counts_pb2_grpc.add_CountsServicer_to_server(servicer, server)
 
     def _answer(self, request, active):

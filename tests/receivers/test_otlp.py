@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from gadget.rules.alerts import Alert
-from gadget.rules.channels import Channels, Patience, Tls, make
+from gadget.rules.channels import Channels, SendPatience, Tls, make
 from gadget.rules.files import PRIORITIES
 from gadget.rules.messages import SentRule
 from tests.conftest import wait_until
 from tests.receivers.binaries import otlp_receiver
 
 NOW = 1_764_360_000_123_456_789
-PATIENCE = Patience(first_pause=0.05, last_pause=0.2, drain=20.0)
+PATIENCE = SendPatience(first_pause=0.05, last_pause=0.2, drain=20.0)
 #: The severity of a syslog message with each priority, as the collector's own parser of syslog has them.
 SEVERITIES = [21, 19, 18, 17, 13, 10, 9, 5]
 FIELDS = {

@@ -19,7 +19,7 @@ from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted
 from kubectl_gadget import strace
-from kubectl_gadget.traceloop.calls import Reader
+from kubectl_gadget.traceloop.calls import ReplyReader
 from tests.conftest import wait_until
 
 MACHINE = os.uname().machine
@@ -41,7 +41,7 @@ def in_a_call(name: str, *command: str | Path) -> Iterator[pb.Blocked]:
 
 def shown(blocked: pb.Blocked) -> str:
     """What `traceloop show` makes of it."""
-    ((call, _),) = Reader().blocked(pb.TraceloopReadReply(machine=MACHINE, blocked=[blocked]))
+    ((call, _),) = ReplyReader().blocked(pb.TraceloopReadReply(machine=MACHINE, blocked=[blocked]))
     return strace.text(call).removesuffix(" = ?")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gadget.endpoints import Name
+from gadget.endpoints import Owner
 from gadget.errors import Unreachable
 from gadget.kube import api
 from gadget.kube.kubeconfig import ClusterFlags, read_context
@@ -60,8 +60,8 @@ def user(server: ApiServer) -> api.ApiServer:
     )
 
 
-CART, AGAIN = Name("pod", "shop", "cart-0"), Name("pod", "web", "again")
-NODE = Name("node", "", "node-a")
+CART, AGAIN = Owner("pod", "shop", "cart-0"), Owner("pod", "web", "again")
+NODE = Owner("node", "", "node-a")
 
 
 def test_everyone(server: ApiServer) -> None:
@@ -73,11 +73,11 @@ def test_everyone(server: ApiServer) -> None:
             "10.244.1.7": CART,
             "fd00::7": CART,
             "10.244.1.8": AGAIN,
-            "10.96.0.7": Name("svc", "shop", "cart"),
-            "fd96::7": Name("svc", "shop", "cart"),
-            "203.0.113.7": Name("svc", "shop", "cart"),
-            "10.96.0.8": Name("svc", "web", "web"),
-            "198.51.100.8": Name("svc", "web", "web"),
+            "10.96.0.7": Owner("svc", "shop", "cart"),
+            "fd96::7": Owner("svc", "shop", "cart"),
+            "203.0.113.7": Owner("svc", "shop", "cart"),
+            "10.96.0.8": Owner("svc", "web", "web"),
+            "198.51.100.8": Owner("svc", "web", "web"),
         },
         True,
     )

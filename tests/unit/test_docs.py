@@ -10,7 +10,7 @@ import click
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.cli import cli
-from kubectl_gadget.traceloop.calls import Reader
+from kubectl_gadget.traceloop.calls import ReplyReader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.show import Head, to_json
 from tests.unit.traceloop.replies import record, reply
@@ -77,7 +77,7 @@ def test_json_keys_are_documented() -> None:
     """Every key and event of the JSON of `traceloop show` is on its page."""
     page = (ROOT / "docs/traceloop.md").read_text()
     given = [record(1), record(3, "KIND_SIGNAL", args=[11, 1, 16]), record(4, "KIND_PROCESS_EXIT")]
-    entries = Reader().entries(reply(*given))
+    entries = ReplyReader().entries(reply(*given))
     objects = [to_json(entry) for entry in entries]
     head = Head(Instance(Agent("", ""), "node-a", pb.TraceloopItem()), 1, 0).to_json()
     assert {each["event"] for each in objects} == {"call", "gap", "signal", "process_exit"}

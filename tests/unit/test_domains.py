@@ -16,10 +16,10 @@ import pytest
 from agent import domains
 from agent.detect.surroundings import Surroundings
 from agent.domains import ADDRESSES, ALL_ADDRESSES, LEAST_SECONDS, MOST_SECONDS, NAMES, Domains, Follower
-from agent.flows.names import Names
+from agent.flows.names import NamesOfPods
 from agent.run.batch import Batch, pack
 from agent.run.subscriber import Subscriber
-from agent.service import Context
+from agent.service import ServiceContext
 from gadget import catalog
 from tests.dns import encode
 
@@ -192,7 +192,7 @@ class Answers:
 def test_connects_at_once(known: Domains, tmp_path: Path) -> None:
     """A rule knows the name of an address although the program connects as soon as it is told, and asks for it once."""
     context = SimpleNamespace(tracker=SimpleNamespace(proc=tmp_path), runs=None, budget=None)
-    surroundings = Surroundings(cast(Context, context), domains=False)
+    surroundings = Surroundings(cast(ServiceContext, context), domains=False)
     answers = Answers(known)
     follower = Follower.__new__(Follower)
     follower._domains, follower._subscriber = known, cast(Subscriber, answers)
@@ -216,14 +216,14 @@ def test_wait() -> None:
 def test_names_by_pod_outlive_the_agent(tmp_path: Path) -> None:
     """The flow recorder keeps the names of a pod's addresses, however old, for the next agent, damaged files or not."""
     file = tmp_path / "flows/names.json"
-    names = Names(file, {7: "uid-7"}.get)
+    names = NamesOfPods(file, {7: "uid-7"}.get)
     learn(names, event(answer("api.example.com", FOUR, SIX)), event(answer("other.org", "10.0.0.2"), cgroup=8))
     names.save()
     written = file.stat().st_mtime_ns
     learn(names, event(answer("api.example.com", FOUR)))
     names.save()
     assert file.stat().st_mtime_ns == written
-    after = Names(file, {}.get)
+    after = NamesOfPods(file, {}.get)
     for known in (names, after):
         assert known.names("uid-7", packed(FOUR)) == known.names("uid-7", packed(SIX)) == ("api.example.com",)
         assert known.names("uid-7", packed("10.0.0.2")) == ()
@@ -236,7 +236,7 @@ def test_names_by_pod_outlive_the_agent(tmp_path: Path) -> None:
         b'{"names":[[1]]}',
     ):
         file.write_bytes(damaged)
-        assert Names(file, {}.get).all() == []
+        assert NamesOfPods(file, {}.get).all() == []
     file.unlink()
     file.parent.rmdir()
     file.parent.write_text("")  # no folder can be there

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gadget import catalog, filters
 from gadget._generated import gadget_pb2 as pb
-from gadget.endpoints import Name
+from gadget.endpoints import Owner
 from gadget.errors import UsageError
 from gadget.rows import Table
 from gadget.schema import IDENTITY
@@ -96,7 +96,7 @@ def test_filter_of_gadget(name: str, expression: str, kept: list[int]) -> None:
     """A filter takes flags and words by their names; a duration that is not known is neither long nor short."""
     schema = catalog.find(name).schema
     sent = batch(catalog.find(name), EVENTS[name])
-    peers = {peer.address: Name(peer.kind, peer.namespace, peer.name) for peer in sent.peers}
+    peers = {peer.address: Owner(peer.kind, peer.namespace, peer.name) for peer in sent.peers}
     mask = filters.parse(expression, schema, IDENTITY)(Table(schema, sent.sections[0], {}, "node-a", 0, peers))
     assert mask is not None and mask.nonzero()[0].tolist() == kept
 
@@ -147,7 +147,7 @@ def test_filter_of_ends(expression: str, kept: list[int]) -> None:
     for at, port in enumerate((80, 53, 443)):
         rows["dst"]["address"][at], rows["dst"]["port"][at] = addresses[at].packed, port
     section = pb.Section(record_size=size, count=3, rows=rows.tobytes())
-    names = {addresses[0].packed: Name("svc", "shop", "cart")}
+    names = {addresses[0].packed: Owner("svc", "shop", "cart")}
     mask = filters.parse(expression, schema, IDENTITY)(Table(schema, section, {}, "node-a", 0, names))
     assert mask is not None and mask.nonzero()[0].tolist() == kept
 

@@ -7,7 +7,7 @@ import pytest
 
 from agent.containers.identity import Container
 from agent.containers.pods import PodInfo
-from agent.flows.pods import MOST, Pods
+from agent.flows.pods import MOST, NodePods
 from agent.flows.sockets import Connection, connections_of, established_in
 from agent.flows.table import oldest_of_the_greatest
 from gadget import catalog
@@ -87,7 +87,7 @@ def container(uid: str, id_: str = "a" * 64) -> Container:
 def test_pods_are_remembered(tmp_path: Path) -> None:
     """An agent that starts again knows pods that went before, with labels and addresses."""
     file = tmp_path / "state/pods.json"
-    pods = Pods(file)
+    pods = NodePods(file)
     pods.came(7, container("u-1"))
     info = PodInfo(
         "u-1", {"app": "cart"}, "ReplicaSet/cart-6c9f", ("10.244.0.1",), {}, {}, ports=(("http", "TCP", 80),)
@@ -96,7 +96,7 @@ def test_pods_are_remembered(tmp_path: Path) -> None:
     pods.gone(7, still_there=False)
     pods.count_evicted(3)
     pods.save()
-    again = Pods(file)
+    again = NodePods(file)
     (pod,) = again.pods.values()
     assert (pod.labels, pod.owner, pod.addresses) == ({"app": "cart"}, "ReplicaSet/cart-6c9f", ["10.244.0.1"])
     assert [tuple(port) for port in pod.ports] == [("http", "TCP", 80)]
@@ -106,7 +106,7 @@ def test_pods_are_remembered(tmp_path: Path) -> None:
 
 def test_pods_are_bounded(tmp_path: Path) -> None:
     """However many pods come and go, only so many are remembered, and those that run are."""
-    pods = Pods(tmp_path / "pods.json")
+    pods = NodePods(tmp_path / "pods.json")
     pods.came(1, container("lives"))
     for number in range(2, MOST + 100):
         pods.came(number, container(f"u-{number}"))
@@ -120,7 +120,7 @@ def test_broken_file(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFi
     """A file of pods that cannot be read costs their names, not the agent."""
     file = tmp_path / "pods.json"
     file.write_bytes(content)
-    assert Pods(file).pods == {}
+    assert NodePods(file).pods == {}
     assert "names of pods that are gone are lost" in caplog.text
 
 
@@ -130,7 +130,7 @@ def info(*ips: str, **more: str) -> PodInfo:
 
 def test_address_changes(tmp_path: Path) -> None:
     """A pod that gets another address had the first one until then: what is known of the past stays true."""
-    pods = Pods(tmp_path / "pods.json")
+    pods = NodePods(tmp_path / "pods.json")
     pod = pods.came(7, container("u-1"))
     pods.learn(pod, info("10.244.0.1", "fd77::1"), ())
     assert (pod.since, pod.former) == (pod.first, [])
@@ -141,13 +141,13 @@ def test_address_changes(tmp_path: Path) -> None:
     pods.learn(pod, info(), ())
     assert pod.addresses == ["10.244.0.2", "fd77::1"]
     pods.save()
-    (again,) = Pods(tmp_path / "pods.json").pods.values()
+    (again,) = NodePods(tmp_path / "pods.json").pods.values()
     assert [tuple(item) for item in again.former] == pod.former
 
 
 def test_guessed_addresses(tmp_path: Path) -> None:
     """Addresses that a pod's network has count until the API server tells which of them are the pod's."""
-    pods = Pods(tmp_path / "pods.json")
+    pods = NodePods(tmp_path / "pods.json")
     pod = pods.came(7, container("u-1"))
     pods.learn(pod, info(), ("10.244.0.1", "172.17.0.1"))
     assert pod.addresses == ["10.244.0.1", "172.17.0.1"]
@@ -159,12 +159,12 @@ def test_guessed_addresses(tmp_path: Path) -> None:
 def test_reboot(tmp_path: Path) -> None:
     """After the machine's end its pods have ended, and who comes with a cgroup or an address of theirs is another."""
     file = tmp_path / "pods.json"
-    pods = Pods(file, boot="first")
+    pods = NodePods(file, boot="first")
     for cgroup, uid, ip in ((7, "u-1", "10.244.0.1"), (8, "u-2", "10.244.0.2")):
         pods.learn(pods.came(cgroup, container(uid)), info(ip), ())
     pods.save()
-    assert all(not pod.last for pod in Pods(file, boot="first").pods.values())
-    again = Pods(file, boot="second")
+    assert all(not pod.last for pod in NodePods(file, boot="first").pods.values())
+    again = NodePods(file, boot="second")
     assert again.owners == {}
     assert all(pod.last >= pod.first for pod in again.pods.values())
     pod = again.came(7, container("u-2"))
@@ -178,14 +178,14 @@ def test_reboot(tmp_path: Path) -> None:
 
 def test_cgroups_are_forgotten(tmp_path: Path) -> None:
     """A pod whose containers restart for years keeps no more of them than those that run or have flows."""
-    pods = Pods(tmp_path / "pods.json")
+    pods = NodePods(tmp_path / "pods.json")
     for cgroup in range(1, 10_001):
         pods.came(cgroup, container("u-1"))
         pods.gone(cgroup, still_there=cgroup < 10_000)
     pods.came(10_001, container("u-1"))
     pods.forget_cgroups(lambda cgroup: cgroup in (10_001, 77))
     pods.save()
-    (pod,) = Pods(tmp_path / "pods.json").pods.values()
+    (pod,) = NodePods(tmp_path / "pods.json").pods.values()
     assert pod.cgroups == [77, 10_001]
     assert pods.owners == {77: "u-1", 10_001: "u-1"}
     assert (tmp_path / "pods.json").stat().st_size < 1000

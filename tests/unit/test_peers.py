@@ -15,7 +15,7 @@ import pytest
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from gadget.endpoints import RAW, Name
+from gadget.endpoints import RAW, Owner
 from gadget.errors import Unreachable
 from gadget.kube import kubeconfig
 from gadget.rows import Decoder
@@ -53,7 +53,7 @@ def patient(look: Callable[[], Directory]) -> Peers:
 class Looks:
     """A directory that counts how often it is asked."""
 
-    def __init__(self, **found: Name) -> None:
+    def __init__(self, **found: Owner) -> None:
         self.found: Directory = dict(found)
         self.count = 0
 
@@ -103,9 +103,9 @@ def test_address_with_a_new_owner(clock: list[float], later: float) -> None:
     look = Looks(**{"10.244.1.7": CART})
     names = patient(look)
     assert names.name(packed("10.244.1.7")) == CART
-    look.found["10.244.1.7"] = Name("pod", "web", "web-0")
+    look.found["10.244.1.7"] = Owner("pod", "web", "web-0")
     clock[0] += later
-    assert names.name(packed("10.244.1.7")) == Name("pod", "web", "web-0")
+    assert names.name(packed("10.244.1.7")) == Owner("pod", "web", "web-0")
     assert look.count == 2
 
 
@@ -121,13 +121,13 @@ def test_address_of_nobody_any_more(clock: list[float]) -> None:
 
 def test_address_that_passes_on_at_once(clock: list[float]) -> None:
     """When a row of another pod has the address as its own end, it is that pod's from then on, for rows of that node."""
-    web = Name("pod", "web", "web-0")
-    names = patient(Looks(**{"10.244.1.7": CART, "192.0.2.1": Name("node", "", "node-a")}))
+    web = Owner("pod", "web", "web-0")
+    names = patient(Looks(**{"10.244.1.7": CART, "192.0.2.1": Owner("node", "", "node-a")}))
     assert names.name(packed("10.244.1.7")) == CART
     names.note(packed("10.244.1.7"), web)
     names.note(packed("192.0.2.1"), web)
     assert names.name(packed("10.244.1.7")) == web
-    assert names.name(packed("192.0.2.1")) == Name("node", "", "node-a"), "a pod in its node's network"
+    assert names.name(packed("192.0.2.1")) == Owner("node", "", "node-a"), "a pod in its node's network"
     names.note(packed("10.244.1.7"), CART)
     assert names.name(packed("10.244.1.7")) == CART
 
@@ -136,7 +136,7 @@ def test_name_by_another_node(clock: list[float]) -> None:
     """A node that says of an address that it is another pod's by now has it looked up for the others' rows: it cannot give
     it a name there, nor have the cluster listed all the time.
     """
-    web, address = Name("pod", "web", "web-0"), packed("10.244.1.7")
+    web, address = Owner("pod", "web", "web-0"), packed("10.244.1.7")
     look = Looks(**{"10.244.1.7": CART})
     names = patient(look)
     assert names.name(address, "node-a") == CART
@@ -146,7 +146,7 @@ def test_name_by_another_node(clock: list[float]) -> None:
     assert (names.name(address, "node-a"), look.count) == (web, 2)
     for second in range(600):
         clock[0] += 1
-        names.note(address, Name("pod", "kube-system", f"etcd-{second}"), "node-b")
+        names.note(address, Owner("pod", "kube-system", f"etcd-{second}"), "node-b")
         assert names.name(address, "node-a") == web
     assert look.count < 30
 
@@ -242,7 +242,7 @@ def test_told_with_the_row(clock: list[float]) -> None:
 
 def test_own_end(clock: list[float]) -> None:
     """The end of the row's own pod has that pod's name, whatever its address was called before, and nobody is asked."""
-    look = Looks(**{"10.244.1.7": Name("pod", "shop", "deleted"), "10.244.1.9": CART})
+    look = Looks(**{"10.244.1.7": Owner("pod", "shop", "deleted"), "10.244.1.9": CART})
     schema = pb.Started(schema=orjson.dumps(CONNECTS.schema.to_json()).decode())
     own = pb.Container(cgroup_id=7, namespace="web", pod="web-0", container="nginx", id="b" * 64)
     ends = {"src": (packed("10.244.1.7"), 40_000), "dst": (packed("10.244.1.9"), 80)}
@@ -290,8 +290,8 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> Targets:
 
 OF_AGENTS = {
     "10.244.1.7": CART,
-    "172.17.0.2": Name("container", "", "plain"),
-    "10.244.2.7": Name("pod", "shop", "now"),
+    "172.17.0.2": Owner("container", "", "plain"),
+    "10.244.2.7": Owner("pod", "shop", "now"),
 }
 
 
@@ -311,8 +311,8 @@ def test_few_rights(agents: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
         server.pods = [item("web-0", "web", podIPs=ips("10.244.3.7"), phase="Running")]
         server.nodes = [item("node-c", addresses=[{"type": "InternalIP", "address": "192.0.2.3"}])]
         found = find_directory(agents, ("web,!other",), cluster=True)("")
-    assert found["192.0.2.3"] == Name("node", "", "node-c")
-    assert found["10.244.3.7"] == Name("pod", "web", "web-0")
+    assert found["192.0.2.3"] == Owner("node", "", "node-c")
+    assert found["10.244.3.7"] == Owner("pod", "web", "web-0")
     assert {address: found[address] for address in OF_AGENTS} == OF_AGENTS
     assert "/api/v1/namespaces/web/pods" in server.paths and not any("other" in path for path in server.paths)
 

@@ -13,7 +13,7 @@ from agent.selection import Selection as AgentSelection
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
 from gadget.kube.api import ApiError
-from gadget.pod_choice import PodChoice, Pods
+from gadget.pod_choice import ChosenPods, PodChoice
 from kubectl_gadget.cluster.workloads import find_pods
 from kubectl_gadget.pods import read_pods
 from kubectl_gadget.stream.request import Selection, make_selection
@@ -163,12 +163,12 @@ def test_what_agents_make_of_it(name: str, labels: dict[str, str] | None, decide
 @given(st.lists(st.builds(PodChoice, st.text(max_size=9), st.just(""), st.text(max_size=2), st.booleans()), max_size=9))
 def test_any_pattern_is_taken(choices: list[PodChoice]) -> None:
     """No pattern of a client's breaks an agent."""
-    assert Pods(choices).matches("shop", "cart-0", None) in (True, False)
+    assert ChosenPods(choices).matches("shop", "cart-0", None) in (True, False)
 
 
 def test_too_many_patterns() -> None:
     """A client's choices are bounded, in number and in length; a pattern of stars takes no time to speak of."""
     for wrong in ([PodChoice("a")] * 1001, [PodChoice("a" * 513)]):
         with pytest.raises(UsageError, match="at most"):
-            Pods(wrong)
-    assert not Pods([PodChoice("*a" * 250 + "b")]).matches("shop", "a" * 253, None)
+            ChosenPods(wrong)
+    assert not ChosenPods([PodChoice("*a" * 250 + "b")]).matches("shop", "a" * 253, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.advise.flows import Context, Header, write_flows
+from kubectl_gadget.advise.flows import FlowContext, Header, write_flows
 from kubectl_gadget.stream.recording import Writer
 from tests.strangers import schema_text
 
@@ -24,7 +24,7 @@ def test_files_are_mine(tmp_path: Path, umask: int) -> None:
                 "record",
                 lambda path: Writer(path, "execsnoop").__exit__(None, None, None) if path.exists() else _record(path),
             ),
-            ("flows", lambda path: write_flows(path, Context(Header(0, 1, ("node-a",))), [])),
+            ("flows", lambda path: write_flows(path, FlowContext(Header(0, 1, ("node-a",))), [])),
         ):
             path = tmp_path / name
             write(path)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.bpf.ring import BUSY, HEADER, Ring
+from agent.bpf.ring import BUSY, HEADER, RingBuffer
 
 SIZE = 4096
 RECORD = 40  # 48 with its header, which does not divide the ring: records lie across its end
@@ -56,7 +56,7 @@ def kernel() -> Iterator[Kernel]:
     os.close(made.fd)
 
 
-def take(ring: Ring) -> list[int]:
+def take(ring: RingBuffer) -> list[int]:
     """The numbers in the records that wait."""
     records = ring.peek()
     if records is None:
@@ -73,7 +73,7 @@ def take(ring: Ring) -> list[int]:
 def test_whole_and_in_order(counts: list[int]) -> None:
     """Every event comes once, whole and in order, also one that lies across the end of the ring."""
     kernel = Kernel()
-    with closing(Ring(kernel.fd, SIZE)) as ring:
+    with closing(RingBuffer(kernel.fd, SIZE)) as ring:
         for count in counts:
             first = kernel.written
             for _ in range(min(count, kernel.room)):
@@ -86,7 +86,7 @@ def test_whole_and_in_order(counts: list[int]) -> None:
 
 def test_unfinished(kernel: Kernel) -> None:
     """An event that is not finished yet is waited for, and what comes after it stays in order."""
-    with closing(Ring(kernel.fd, SIZE)) as ring:
+    with closing(RingBuffer(kernel.fd, SIZE)) as ring:
         for _ in range(SIZE // STRIDE - 2):
             kernel.write()
         assert len(take(ring)) == kernel.written

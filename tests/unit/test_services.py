@@ -13,7 +13,7 @@ import pytest
 from agent.answering import MAX_READERS, _status
 from agent.containers.identity import Container
 from agent.server import AgentService
-from agent.service import Active, Call, Context, Running
+from agent.service import Active, Running, ServedCall, ServiceContext
 from agent.services import find_services
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
@@ -46,9 +46,9 @@ class Answers(Running):
     """A service that answers so."""
 
     def __init__(self, answer: Callable[[Any, Active], Any], stream: bool = False) -> None:
-        self._call = Call("Flows" if stream else "Inspect", answer, stream, reads=True)
+        self._call = ServedCall("Flows" if stream else "Inspect", answer, stream, reads=True)
 
-    def calls(self) -> tuple[Call, ...]:
+    def calls(self) -> tuple[ServedCall, ...]:
         return (self._call,)
 
 
@@ -67,13 +67,13 @@ def test_found() -> None:
 @pytest.mark.parametrize("name", find_services())
 def test_off(name: str) -> None:
     """Where a service is off, I am told why by whatever I ask it, and in `status` if it is told of there."""
-    off = find_services()[name].off(Context("node-a", TRACKER, Path("/none"), Path("/none")), "no room here")
+    off = find_services()[name].off(ServiceContext("node-a", TRACKER, Path("/none"), Path("/none")), "no room here")
     status = _status(name, off)
     assert (status.text, status.problem, list(status.losses)) in (("off: no room here", "", []), ("", "", []))
     assert (list(off.programs()), list(off.workers)) == ([], [])
     request = SimpleNamespace(run=pb.Standing(), name="opens", cgroup_id=7, cgroup_ids=[7], labels="", follow=False)
 
-    def ask(call: Call) -> None:
+    def ask(call: ServedCall) -> None:
         answered = call.answer(request, bool)
         list(answered if call.stream else ())
 
@@ -121,8 +121,8 @@ def test_unknown_method() -> None:
     """A service with a method that the contract has not is refused when the agent begins, not when somebody asks."""
 
     class Wrong(Running):
-        def calls(self) -> tuple[Call, ...]:
-            return (Call("Flow", lambda request, active: None),)
+        def calls(self) -> tuple[ServedCall, ...]:
+            return (ServedCall("Flow", lambda request, active: None),)
 
     with pytest.raises(TypeError, match="Flow"):
         served(Wrong())
@@ -146,7 +146,7 @@ def test_labels_of_pods_that_are_gone() -> None:
         def labels(self, container: Container) -> Mapping[str, str] | None:
             return {"app": "cart"} if container is CART else None
 
-    context = Context("node-a", TRACKER, Path("/none"), Path("/none"))
+    context = ServiceContext("node-a", TRACKER, Path("/none"), Path("/none"))
     context.running.update(first=Running(), second=Remembers())
     assert context.labels(CART) == {"app": "cart"}
     assert context.labels(Container("d" * 64, "containerd", "shop", "cart-1", "app")) is None

@@ -23,7 +23,7 @@ from gadget.schema import Field, record_dtype
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop import signals
-from kubectl_gadget.traceloop.calls import DeliveredSignal, MissingCalls, Reader, ThreadEnd
+from kubectl_gadget.traceloop.calls import DeliveredSignal, MissingCalls, ReplyReader, ThreadEnd
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.findings import Finding
 from kubectl_gadget.why.gather import facts_of, read_history
@@ -89,7 +89,7 @@ def verdicts(results: Sequence[Result]) -> list[Verdict]:
 
 def lines(replies: Sequence[pb.TraceloopReadReply]) -> Iterator[tuple[int, int, str]]:
     """Of each entry of a recording its time by the kernel's clock, its thread, and what `traceloop show` says."""
-    reader = Reader()
+    reader = ReplyReader()
     for reply in replies:
         for entry in reader.entries(reply):
             if isinstance(entry, MissingCalls):

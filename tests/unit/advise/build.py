@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from kubectl_gadget.advise.flows import Context, Flow, Header, NodeAddresses, RememberedPod
+from kubectl_gadget.advise.flows import Flow, FlowContext, Header, NodeAddresses, RememberedPod
 
 SECOND = 1_000_000_000
 #: 2023-11-14 22:13:20 UTC
@@ -30,7 +30,7 @@ class Place:
 class Build:
     """A cluster in the making. IPv4 unless addresses are given; node-a has 192.168.0.1 and pods in 10.244.1.0/24."""
 
-    context: Context = field(default_factory=lambda: Context(Header(BEGAN, UNTIL, ())))
+    context: FlowContext = field(default_factory=lambda: FlowContext(Header(BEGAN, UNTIL, ())))
     flows: list[Flow] = field(default_factory=list)
     _uids: count[int] = field(default_factory=lambda: count(1))
     nodes: dict[str, int] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
 from gadget.kube.api import ApiError
 from kubectl_gadget.advise.collect import PATHS, between, hear, look_up
-from kubectl_gadget.advise.flows import Context, Header
+from kubectl_gadget.advise.flows import FlowContext, Header
 from kubectl_gadget.agents.targets import Targets
 from tests.fakes import FakeAgent
 
@@ -137,7 +137,7 @@ class Api:
 
 def test_rights(recorder) -> None:
     """What I may not list costs its names and nothing else, and the missing right is named."""
-    context = Context(Header(0, 1, ()))
+    context = FlowContext(Header(0, 1, ()))
     look_up(Api(), context)  # type: ignore[arg-type]
     (pod,) = context.objects
     assert (pod["kind"], pod["metadata"]) == ("Pod", {"name": "cart-0", "namespace": "shop"})
@@ -165,7 +165,7 @@ def test_rights_in_one_namespace() -> None:
                 return [{"metadata": {"name": "cart", "namespace": "shop"}}]
             return super().list(path)
 
-    context = Context(Header(0, 1, ()))
+    context = FlowContext(Header(0, 1, ()))
     look_up(Mine(), context, ["shop", "!kube-system"])  # type: ignore[arg-type]
     assert sorted(item["kind"] for item in context.objects) == ["Pod", "Service"]
     assert "services of shop only: you may not list those of all namespaces" in context.notes

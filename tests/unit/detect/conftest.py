@@ -18,7 +18,7 @@ from agent.run.choosing import Choosing
 from agent.run.run import Run
 from agent.run.runs import Runs
 from agent.run.source import Source as AnySource
-from agent.service import Context
+from agent.service import ServiceContext
 from gadget import catalog
 from gadget.container_facts import ContainerFacts
 from gadget.rules import live
@@ -41,7 +41,7 @@ class Machine:
         self.sources: list[Source] = []
         self.labels_of: dict[str, dict[str, str]] = {}
         self.refuses: Exception | None = None
-        self.context = Context("node-a", cast(Tracker, self), folder, folder, runs=Runs(), budget=RunBudget())
+        self.context = ServiceContext("node-a", cast(Tracker, self), folder, folder, runs=Runs(), budget=RunBudget())
         self.object = SimpleNamespace(programs=list)
 
     def begin(self, *_: Any) -> Run:

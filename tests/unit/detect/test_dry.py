@@ -14,7 +14,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.container_facts import ContainerFacts, Mount
 from gadget.recorded import MAGIC, header, packed
 from gadget.rules import told
-from gadget.rules.processes import Key, Process
+from gadget.rules.processes import Key, KnownProcess
 from gadget.rules.told import ToldSurroundings
 from tests.conftest import run_cli
 from tests.unit.rules.test_live import CONTAINER, SCHEMA, exec_of
@@ -33,7 +33,7 @@ def started() -> pb.Started:
     return pb.Started(schema=orjson.dumps(SCHEMA.to_json()).decode(), contract=1, parameters=SETTINGS)
 
 
-def known(*processes: Process, facts: ContainerFacts | None = FACTS, chosen: bool = True) -> pb.Told:
+def known(*processes: KnownProcess, facts: ContainerFacts | None = FACTS, chosen: bool = True) -> pb.Told:
     message = pb.Told()
     one = message.containers.add(cgroup_id=CONTAINER, chosen=chosen)
     if facts:
@@ -135,13 +135,13 @@ def test_refused(args: list[str], why: str) -> None:
 
 def test_processes() -> None:
     """A process and its ancestors are the same after they were told, whatever bytes they have."""
-    top = Process(Key(1, 10, 0), "init", (), ("init",), "/sbin/init", "/", vpid=1)
-    own = Process(Key(7, 70, 3), "a\udcff", top.below(), ("a", "\udcfe b", ""), "/a\udcff", "/tmp", 2, 3, 4, 5)
+    top = KnownProcess(Key(1, 10, 0), "init", (), ("init",), "/sbin/init", "/", vpid=1)
+    own = KnownProcess(Key(7, 70, 3), "a\udcff", top.below(), ("a", "\udcfe b", ""), "/a\udcff", "/tmp", 2, 3, 4, 5)
     own.memfd = top.memfd = False
     line = pb.ToldLine()
     told.tell_line(line, own)
     assert told.of_line(pb.ToldLine.FromString(line.SerializeToString())) == own
-    kernel = Process(Key(2, 20, 0), "kthreadd", (), None)
+    kernel = KnownProcess(Key(2, 20, 0), "kthreadd", (), None)
     told.tell_process(line.processes.add(), kernel)
     assert told.of_line(pb.ToldLine(processes=line.processes[-1:])) == kernel
 

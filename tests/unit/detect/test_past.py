@@ -24,7 +24,7 @@ from agent.detect.rules import load
 from agent.detect.service import Detect
 from agent.detect.settings import Settings
 from agent.server import AgentService
-from agent.service import Context
+from agent.service import ServiceContext
 from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
 from gadget._generated import gadget_pb2 as pb
@@ -74,7 +74,7 @@ def alert(name: str = "Urgent", **more: Any) -> Alert:
 
 def teller(recorder: Any = None, mask: Any = None) -> Pasts:
     running = {"traceloop": recorder} if recorder else {}
-    context = Context("node-a", Mock(), Path("/none"), Path("/none"), running=running)
+    context = ServiceContext("node-a", Mock(), Path("/none"), Path("/none"), running=running)
     return Pasts(context, RULESET, SURROUNDINGS, mask)
 
 

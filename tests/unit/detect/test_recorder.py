@@ -12,8 +12,8 @@ from agent.detect.recorder import EventRecorder
 from agent.detect.surroundings import Surroundings
 from agent.selection import Selection
 from gadget._generated import gadget_pb2 as pb
-from gadget.rules.processes import Key, Process
-from gadget.rules.told import Container
+from gadget.rules.processes import Key, KnownProcess
+from gadget.rules.told import KnownContainer
 from tests.unit.detect.conftest import HOST, Machine
 from tests.unit.rules.test_live import SCHEMA, Node, exec_of, packed
 
@@ -27,7 +27,7 @@ def made(tmp_path: Path) -> EventRecorder:
 
 
 def made_with(folder: Path, **settings: int) -> EventRecorder:
-    node = Node(Process(Key(5, 7, 0), "init", (), ("init",)))
+    node = Node(KnownProcess(Key(5, 7, 0), "init", (), ("init",)))
     chosen = Selection.of(pb.Selection(pods=["web-0"]))
     return EventRecorder(cast(Surroundings, node), cast(Tracker, Machine(folder)), chosen, SCHEMA, **settings)
 
@@ -69,7 +69,7 @@ def test_told_once(made: EventRecorder) -> None:
     }
     assert [(each.address, [*each.names]) for each in first.addresses] == [(bytes([198, 51, 100, 7]), ["evil.example"])]
     assert second == pb.Told()
-    assert isinstance(web := made.container(8), Container) and web.get("k8s.pod.name") == "web-0"
+    assert isinstance(web := made.container(8), KnownContainer) and web.get("k8s.pod.name") == "web-0"
 
 
 def test_too_much(tmp_path: Path) -> None:

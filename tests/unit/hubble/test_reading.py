@@ -10,7 +10,7 @@ import pytest
 from gadget._generated import flow_pb2, observer_pb2
 from gadget.endpoints import Endpoint
 from kubectl_gadget.hubble.ring import NAMESPACE_SECONDS, FlowRing
-from kubectl_gadget.hubble.server import Reading
+from kubectl_gadget.hubble.server import FlowsCall
 from kubectl_gadget.observe.lines import FIELDS
 
 SECOND = 10**9
@@ -50,7 +50,7 @@ class Context:
 
 def responses(ring: FlowRing, **request: Any) -> Iterator[observer_pb2.GetFlowsResponse]:
     """What a client gets."""
-    reading = Reading(ring, Session(), observer_pb2.GetFlowsRequest(**request))  # type: ignore[arg-type]
+    reading = FlowsCall(ring, Session(), observer_pb2.GetFlowsRequest(**request))  # type: ignore[arg-type]
     return reading.responses(Context())  # type: ignore[arg-type]
 
 
@@ -126,7 +126,7 @@ def test_lost(ring: FlowRing) -> None:
 
 def test_gone_client(ring: FlowRing) -> None:
     """A client that is gone ends its call."""
-    reading = Reading(ring, Session(), observer_pb2.GetFlowsRequest(follow=True, number=4))  # type: ignore[arg-type]
+    reading = FlowsCall(ring, Session(), observer_pb2.GetFlowsRequest(follow=True, number=4))  # type: ignore[arg-type]
     assert len(list(reading.responses(Context(3)))) == 3  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from gadget.rules.messages import SentRule
 from kubectl_gadget.map import alerts as module
 from kubectl_gadget.map.alerts import Alerts
 from kubectl_gadget.map.edges import Edges
-from kubectl_gadget.map.owners import HERE, NODES, Owners, Spot
+from kubectl_gadget.map.owners import HERE, NODES, MapNode, Owners
 from kubectl_gadget.output import all_fields
 from tests.unit.map.flows import NOW, WEB, row, told
 from tests.unit.observe.flows import GADGET
@@ -61,12 +61,12 @@ def test_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("container", "spot"),
     [
-        (WEBS, Spot("shop", "web", "pod")),
-        (pb.Container(id="c" * 64, container="redis"), Spot(HERE, "redis", "container")),
-        (pb.Container(), Spot(NODES, "node-a", "node")),
+        (WEBS, MapNode("shop", "web", "pod")),
+        (pb.Container(id="c" * 64, container="redis"), MapNode(HERE, "redis", "container")),
+        (pb.Container(), MapNode(NODES, "node-a", "node")),
     ],
 )
-def test_whose(container: pb.Container, spot: Spot) -> None:
+def test_whose(container: pb.Container, spot: MapNode) -> None:
     """An alert is about the workload of its pod, about a container without Kubernetes, or about the node."""
     found, _ = made()
     found.add(alert(), container)
@@ -90,6 +90,6 @@ def test_bounds() -> None:
         for name in ("web-0", "cart-0", "db-0"):
             found.add(alert(at=at), pb.Container(pod=name, namespace="shop"))
     assert found.elsewhere([]) == 300 and len(found.news()) == 2
-    kept = found.of(Spot("shop", "cart", "pod"))
+    kept = found.of(MapNode("shop", "cart", "pod"))
     assert (len(kept), kept[0]["time"]) == (module.MOST_OF_SPOT, NOW // 10**6 + 99)
-    assert found.of(Spot("shop", "db", "pod")) == []
+    assert found.of(MapNode("shop", "db", "pod")) == []

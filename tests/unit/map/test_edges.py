@@ -8,7 +8,7 @@ import pytest
 
 from gadget.endpoints import Endpoint
 from kubectl_gadget.map import edges as module
-from kubectl_gadget.map.owners import HERE, LONGEST, NODES, OTHERS, OUTSIDE, ClusterOwners, Owners, Spot
+from kubectl_gadget.map.owners import HERE, LONGEST, NODES, OTHERS, OUTSIDE, ClusterOwners, MapNode, Owners
 from tests.unit.map.flows import CART, ENDED, MINUTE, NOW, WEB, WORLD, edges, row, told
 
 
@@ -95,13 +95,13 @@ def test_spots() -> None:
     """Boxes are workloads; nodes, addresses outside and containers without Kubernetes have places of their own."""
     known = ClusterOwners({("shop", "odd"): "cart"}, {("shop", "cart"): "cart"})
     owners = Owners(lambda: known)
-    assert owners.spot(Endpoint("", 1, "pod", "shop", "odd")) == Spot("shop", "cart", "pod")
-    assert owners.spot(Endpoint("", 1, "svc", "shop", "cart")) == Spot("shop", "cart", "pod")
-    assert owners.spot(Endpoint("", 1, "svc", "shop", "other")) == Spot("shop", "svc/other", "svc")
-    assert owners.spot(Endpoint("", 1, "node", "", "node-a")) == Spot(NODES, "node-a", "node")
-    assert owners.spot(Endpoint("", 1, "container", "", "redis")) == Spot(HERE, "redis", "container")
-    assert owners.spot(None) == Spot(OUTSIDE, "not known", "raw")
-    assert owners.spot(WORLD._replace(kind="container", name="a\x1b[2Jb")) == Spot(HERE, r"a\x1b[2Jb", "container")
+    assert owners.spot(Endpoint("", 1, "pod", "shop", "odd")) == MapNode("shop", "cart", "pod")
+    assert owners.spot(Endpoint("", 1, "svc", "shop", "cart")) == MapNode("shop", "cart", "pod")
+    assert owners.spot(Endpoint("", 1, "svc", "shop", "other")) == MapNode("shop", "svc/other", "svc")
+    assert owners.spot(Endpoint("", 1, "node", "", "node-a")) == MapNode(NODES, "node-a", "node")
+    assert owners.spot(Endpoint("", 1, "container", "", "redis")) == MapNode(HERE, "redis", "container")
+    assert owners.spot(None) == MapNode(OUTSIDE, "not known", "raw")
+    assert owners.spot(WORLD._replace(kind="container", name="a\x1b[2Jb")) == MapNode(HERE, r"a\x1b[2Jb", "container")
 
 
 def test_answer_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

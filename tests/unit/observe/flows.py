@@ -9,7 +9,7 @@ import numpy as np
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from gadget.endpoints import Name
+from gadget.endpoints import Owner
 from gadget.rows import Table
 
 GADGET = catalog.find("observe")
@@ -20,10 +20,10 @@ NAMES = {
     13: ("data", "db-0", "pg", "c3"),
 }
 PEERS = {
-    "10.77.0.1": Name("pod", "shop", "cart-0"),
-    "10.77.0.2": Name("pod", "front", "web-0"),
-    "fd77::2": Name("pod", "front", "web-0"),
-    "10.96.0.7": Name("svc", "shop", "cart"),
+    "10.77.0.1": Owner("pod", "shop", "cart-0"),
+    "10.77.0.2": Owner("pod", "front", "web-0"),
+    "fd77::2": Owner("pod", "front", "web-0"),
+    "10.96.0.7": Owner("svc", "shop", "cart"),
 }
 #: Each by a name of its own: container, process, and what differs.
 FLOWS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from google.protobuf import json_format, struct_pb2
 
 from gadget._generated import flow_pb2, observer_pb2
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.advise.flows import Context, Header, RememberedPod
+from kubectl_gadget.advise.flows import FlowContext, Header, RememberedPod
 from kubectl_gadget.observe.lines import FIELDS
 from kubectl_gadget.observe.policies import Opinions, reader
 from tests.conftest import events, run_cli, wait_until
@@ -144,7 +144,7 @@ def test_policies_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         before = next(reads)
         wait_until(lambda: next(reads) > before + 4, "two more reads")
 
-    opinions = Opinions(read, lambda: Context(Header(0, 0, ("node-a",)), pods=pods), policies_seconds=0.01)
+    opinions = Opinions(read, lambda: FlowContext(Header(0, 0, ("node-a",)), pods=pods), policies_seconds=0.01)
     row, word = answered()
     assert opinions.judge(row, word).word == "denied"
     opinions.follow()
@@ -162,14 +162,14 @@ def test_policies_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_agents_that_take_long() -> None:
     """A pod that is not known has agents asked again, and flows do not wait for their answer: later ones are judged by it."""
-    known = Context(Header(0, 0, ("node-a",)))
+    known = FlowContext(Header(0, 0, ("node-a",)))
     answer, asked = threading.Event(), list[int]()
 
-    def ask() -> Context:
+    def ask() -> FlowContext:
         asked.append(1)
         assert len(asked) == 1 or answer.wait(10)
         pod = RememberedPod("front", "web-0", "u", {"app": "web"}, "", ("10.77.0.2",), 0, 1)
-        return known if len(asked) == 1 else Context(known.header, pods=[pod])
+        return known if len(asked) == 1 else FlowContext(known.header, pods=[pod])
 
     opinions = Opinions(
         lambda: [yaml.safe_load(POLICY.replace("PORT", "9090"))], ask, again_seconds=0.0, wait_seconds=0.01

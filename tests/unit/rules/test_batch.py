@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from gadget.rules.batch import Batch, BatchRules, Rows, table_of
+from gadget.rules.batch import BatchRules, EventBatch, Rows, table_of
 from gadget.rules.checks import folded
 from gadget.rules.explain import text
 from gadget.rules.parser import parse
@@ -57,7 +57,7 @@ def events(number: int) -> list[dict[str, Any]]:
     return found
 
 
-def batch_of(events: Sequence[Mapping[str, Any]], tables: tuple[Rows, Rows, Rows]) -> Batch:
+def batch_of(events: Sequence[Mapping[str, Any]], tables: tuple[Rows, Rows, Rows]) -> EventBatch:
     """Events as a batch, their rows interned."""
     known: tuple[dict[str, int], ...] = ({}, {}, {})
     ids: tuple[list[int], ...] = ([], [], [])
@@ -74,10 +74,10 @@ def batch_of(events: Sequence[Mapping[str, Any]], tables: tuple[Rows, Rows, Rows
         own.append(parts[3])
     columns = tuple(np.array(each, np.uint32) for each in ids)
     types = sorted({event["evt.type"] for event in events})
-    return Batch(types, np.array([types.index(event["evt.type"]) for event in events]), columns, own)  # type: ignore[arg-type]
+    return EventBatch(types, np.array([types.index(event["evt.type"]) for event in events]), columns, own)  # type: ignore[arg-type]
 
 
-def judged(rules: BatchRules, batch: Batch) -> list[list[str]]:
+def judged(rules: BatchRules, batch: EventBatch) -> list[list[str]]:
     """The names of the rules that fire, by event."""
     found: list[list[str]] = [[] for _ in range(len(batch))]
     for each, places in rules.matching(batch):
@@ -111,7 +111,7 @@ def test_asked_once() -> None:
 
     tables = (Rows([{"evt.type": "openat"}]), Rows([Process({"proc.name": "sh"})]), Rows([{"fd.name": f"/etc/{at}"} for at in range(100)]))  # fmt: skip
     zeros = np.zeros(100, np.uint32)
-    batch = Batch(["openat"], np.zeros(100, int), (zeros, zeros, np.arange(100, dtype=np.uint32)), [{}] * 100)
+    batch = EventBatch(["openat"], np.zeros(100, int), (zeros, zeros, np.arange(100, dtype=np.uint32)), [{}] * 100)
     quick = BatchRules(loaded(rule(f"'{CONDITIONS[0]}'")), tables)
     assert [len(places) for _, places in quick.matching(batch)] == [100]
     assert asked == ["proc.name"]

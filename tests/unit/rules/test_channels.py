@@ -24,12 +24,12 @@ import pytest
 from gadget.errors import UsageError
 from gadget.rules import channels
 from gadget.rules.alerts import Alert
-from gadget.rules.channels import Channels, Patience, SentCounts, Tls, make
+from gadget.rules.channels import Channels, SendPatience, SentCounts, Tls, make
 from kubectl_gadget.cluster.certificates import of_both_sides
 from tests.conftest import wait_until
 from tests.unit.rules.test_rules import loaded, rule
 
-QUICK = Patience(answer=0.5, first_pause=0.05, last_pause=0.2, drain=3.0, alerts=50)
+QUICK = SendPatience(answer=0.5, first_pause=0.05, last_pause=0.2, drain=3.0, alerts=50)
 RULE = loaded(rule("evt.type = execve", "  tags: [b, a]\n", "Shell")).rules[0]
 
 

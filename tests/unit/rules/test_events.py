@@ -12,7 +12,7 @@ from gadget.kube.api import ApiServer
 from gadget.kube.kubeconfig import ClusterFlags, read_context
 from gadget.rules import events
 from gadget.rules.alerts import Alert
-from gadget.rules.channels import Channels, Patience, Tls, make
+from gadget.rules.channels import Channels, SendPatience, Tls, make
 from gadget.rules.messages import SentRule
 from tests.cluster_api import Cluster, serve_cluster
 
@@ -34,7 +34,7 @@ def cluster() -> Iterator[Cluster]:
 def send(cluster: Cluster, *alerts: Alert) -> tuple[int, int, str]:
     """How many alerts were sent and lost, and why the last one was."""
     api = ApiServer(read_context(ClusterFlags(server=cluster.url, kubeconfig="/dev/null")))
-    patience = Patience(first_pause=0.01, last_pause=0.01, drain=1.0)
+    patience = SendPatience(first_pause=0.01, last_pause=0.01, drain=1.0)
     channel = make("events", "here", Tls(), patience, lambda text: None, lambda: api)
     channels = Channels([channel], patience.drain)
     for each in alerts:

@@ -24,7 +24,7 @@ import pytest
 from gadget.rules import values
 from gadget.rules.alerts import Alert
 from gadget.rules.audit import AuditEvent, events, rawtime
-from gadget.rules.batch import Batch, BatchRules, Rows
+from gadget.rules.batch import BatchRules, EventBatch, Rows
 from gadget.rules.channels import Channels, Tls, make
 from gadget.rules.checks import event_types
 from gadget.rules.fields import event_types as all_types
@@ -190,7 +190,7 @@ def test_modifiers_and_event_types() -> None:
     one = {"evt.type": "open", "evt.num": 5}
     tables = (Rows([one]), Rows([{}]), Rows([{}]))
     zeros = np.zeros(1, np.uint32)
-    batch = Batch(["open"], np.zeros(1, int), (zeros, zeros, zeros), [one])
+    batch = EventBatch(["open"], np.zeros(1, int), (zeros, zeros, zeros), [one])
     assert len(known.matching(one)) == len(BatchRules(known, tables).matching(batch)) == 1
 
 

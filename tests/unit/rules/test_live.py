@@ -17,7 +17,7 @@ from gadget.rules.alerts import Alert
 from gadget.rules.checks import Event
 from gadget.rules.containers import Unknown
 from gadget.rules.live import Judge
-from gadget.rules.processes import Process, Processes
+from gadget.rules.processes import KnownProcess, Processes
 from gadget.rules.ruleset import Ruleset
 from tests.unit.rules.test_rules import loaded, rule
 
@@ -31,9 +31,9 @@ EXEC = {"arguments": ("nginx",), "exe": "/usr/sbin/nginx", "cwd": "/srv", "vpid"
 class Node:
     """What is known beside events: one container, its users, and processes that run already."""
 
-    def __init__(self, *running: Process, container: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, *running: KnownProcess, container: Mapping[str, Any] | None = None) -> None:
         self._running = running
-        self.now: dict[int, Process] = {}
+        self.now: dict[int, KnownProcess] = {}
         self._container = container or {"container.id": "0123456789ab", "container.image.repository": "shop/web"}
 
     def container(self, cgroup_id: int) -> Event | None:
@@ -48,10 +48,10 @@ class Node:
     def domains(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
         return ("evil.example",) if address == bytes([198, 51, 100, 7]) else ()
 
-    def process(self, pid: int) -> Process | None:
+    def process(self, pid: int) -> KnownProcess | None:
         return self.now.get(pid)
 
-    def running(self) -> Iterable[Process]:
+    def running(self) -> Iterable[KnownProcess]:
         return self._running
 
 
@@ -268,7 +268,7 @@ def test_change() -> None:
 
 def test_ran_before() -> None:
     """A process that ran before the agent came is known by what /proc tells of it."""
-    before = Process(processes.Key(7, 0, 0), "java", arguments=("java", "-jar", "x.jar"))
+    before = KnownProcess(processes.Key(7, 0, 0), "java", arguments=("java", "-jar", "x.jar"))
     (alert,) = fired(
         "evt.type = openat and proc.args contains jar", {"call": "openat", "path": "/x"}, node=Node(before)
     )
@@ -278,7 +278,7 @@ def test_ran_before() -> None:
 def test_ended_before_the_first_batch() -> None:
     """Who began before the agent came is a known ancestor, also if it ends before anything is judged."""
     condition = "evt.type = execve and proc.name = sh and not proc.aname = dpkg"
-    node = Node(Process(processes.Key(5, 0, 0), "dpkg", arguments=("dpkg",)))
+    node = Node(KnownProcess(processes.Key(5, 0, 0), "dpkg", arguments=("dpkg",)))
     judge = Judge(loaded(rule(f"'{condition}'")), SCHEMA, node)
     judge.begin()
     node._running = ()
@@ -426,7 +426,7 @@ def test_repeated_beside_others() -> None:
 def test_exec_right_behind() -> None:
     """A process that opens a file and becomes a harmless program at once is told of under the name that it had."""
     node = Node()
-    node.now[7] = Process(processes.Key(7, 0, 0), "su", arguments=("su",))
+    node.now[7] = KnownProcess(processes.Key(7, 0, 0), "su", arguments=("su",))
     steps = [exec_of("evil"), {"call": "openat", "exec_id": 2, "path": "/etc/shadow"}, exec_of("su", exec_id=3)]
     events = [{**each, "timestamp": 100 * SECOND + at} for at, each in enumerate(steps)]
     judge = Judge(loaded(rule("evt.type = openat and proc.name = evil")), SCHEMA, node)
@@ -439,8 +439,8 @@ def test_exec_right_behind() -> None:
 
 def test_program_that_was_not_seen() -> None:
     """A process whose exec was lost has not the name that it had when the agent came."""
-    node = Node(Process(processes.Key(7, 0, 0), "su", arguments=("su",)))
-    node.now[7] = Process(processes.Key(7, 0, 0), "evil", arguments=("evil",))
+    node = Node(KnownProcess(processes.Key(7, 0, 0), "su", arguments=("su",)))
+    node.now[7] = KnownProcess(processes.Key(7, 0, 0), "evil", arguments=("evil",))
     judge = Judge(loaded(rule("evt.type = openat and proc.name = evil")), SCHEMA, node)
     opened = {"call": "openat", "path": "/etc/shadow"}
     assert judge.judge([packed(exec_of("nginx"), {**opened, "exec_id": 2})], 0) == []
@@ -512,10 +512,10 @@ def test_bytes() -> None:
 
 def test_flood_of_changes() -> None:
     """A process that changes its folder a million times a second costs a look at each batch, and its last folder counts."""
-    looked: list[Process] = []
+    looked: list[KnownProcess] = []
 
     class Counted(Processes):
-        def weigh(self, process: Process) -> None:
+        def weigh(self, process: KnownProcess) -> None:
             looked.append(process)
             super().weigh(process)
 

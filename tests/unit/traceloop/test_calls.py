@@ -8,7 +8,7 @@ from gadget import syscalls
 from gadget.errors import GadgetError
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import Entry, MissingCalls, Reader, ThreadEnd
+from kubectl_gadget.traceloop.calls import Entry, MissingCalls, ReplyReader, ThreadEnd
 from tests.unit.traceloop.replies import further, record, reply
 
 MILLISECOND = 1_000_000
@@ -20,14 +20,14 @@ def texts(entries: list[Entry]) -> list[str]:
 
 def test_gaps_are_counted_exactly() -> None:
     """Where calls are missing I am told how many, also between two replies and where the count begins anew."""
-    reader = Reader()
+    reader = ReplyReader()
     assert [entry for entry in reader.entries(reply(*map(record, (5, 6, 13, 14, 32)))) if isinstance(entry, MissingCalls)] == [
         MissingCalls(6), MissingCalls(17)
     ]  # fmt: skip
     kinds = [type(entry).__name__ for entry in reader.entries(reply(record(46), record(47)))]
     assert kinds == ["MissingCalls", "Call", "Call"]
     last = (1 << 32) - 2
-    reader = Reader()
+    reader = ReplyReader()
     found = reader.entries(
         reply(record(1, count=last), record(2, count=last + 1), record(3, count=0), record(4, count=3))
     )
@@ -36,7 +36,7 @@ def test_gaps_are_counted_exactly() -> None:
 
 def test_calls_that_were_counted_in_another_order_are_no_gap() -> None:
     """Two CPUs may take count and position in different order: that is no gap, and nothing is counted twice."""
-    found = Reader().entries(reply(record(1, count=1), record(2, count=3), record(3, count=2), record(4, count=4)))
+    found = ReplyReader().entries(reply(record(1, count=1), record(2, count=3), record(3, count=2), record(4, count=4)))
     assert [type(entry).__name__ for entry in found] == ["Call"] * 4
 
 
@@ -59,14 +59,14 @@ def test_a_path_with_lost_pieces_is_cut(parts: list[tuple[int, bytes, int]], exp
     """Of a path of which a piece was overwritten or dropped I see the beginning with dots, never a wrong path."""
     call = record(9, name="access", text=PATH, args=[1, 0])
     more = tuple(further(9, 0, *part) for part in parts)
-    assert texts(Reader().entries(reply(call, more=more))) == [f"access({expected}, F_OK) = 0"]
+    assert texts(ReplyReader().entries(reply(call, more=more))) == [f"access({expected}, F_OK) = 0"]
 
 
 def test_a_second_path_with_lost_pieces_is_cut() -> None:
     """That holds for arguments of which nothing is beside the call, too."""
     call = record(9, name="rename", text=b"a", args=[1, 2])
-    assert texts(Reader().entries(reply(call, more=(further(9, 1, 1, b"b"),)))) == ['rename("a", ""...) = 0']
-    assert texts(Reader().entries(reply(call, more=(further(9, 1, 0, b"b" * 103, 9),)))) == [
+    assert texts(ReplyReader().entries(reply(call, more=(further(9, 1, 1, b"b"),)))) == ['rename("a", ""...) = 0']
+    assert texts(ReplyReader().entries(reply(call, more=(further(9, 1, 0, b"b" * 103, 9),)))) == [
         f'rename("a", "{"b" * 103}"...) = 0'
     ]
 
@@ -85,20 +85,20 @@ def test_argument_lists_with_lost_pieces_are_cut(count: int, items: list[tuple[i
     """Of an argument list I see the strings up to the first that is lost, and dots if there were more."""
     call = record(9, name="execve", text=b"missing", args=[1, 2, 0], result=-2)
     more = tuple(further(9, 1, count << 4 | at, item) for at, item in items)
-    (shown,) = texts(Reader().entries(reply(call, more=more)))
+    (shown,) = texts(ReplyReader().entries(reply(call, more=more)))
     assert shown == f'execve("missing", {expected}, NULL) = -1 ENOENT (No such file or directory)'
 
 
 def test_long_arguments_of_a_program_that_started() -> None:
     """Of a program that started I see how many bytes of its arguments were kept; its environment never was."""
     more = (further(9, 1, 0, b"sh\0-c\0" + b"x" * 98, 120), further(9, 1, 1, b"y" * 104, 16))
-    (shown,) = texts(Reader().entries(reply(record(9, "KIND_EXEC", "execve", b"/bin/sh"), more=more)))
+    (shown,) = texts(ReplyReader().entries(reply(record(9, "KIND_EXEC", "execve", b"/bin/sh"), more=more)))
     assert shown == f'execve("/bin/sh", ["sh", "-c", "{"x" * 98}{"y" * 30}"..., ...], [...]) = 0'
     (shown,) = texts(
-        Reader().entries(reply(record(9, "KIND_EXEC", "execve", b"/bin/sh"), more=(further(9, 1, 0, b"sh\0"),)))
+        ReplyReader().entries(reply(record(9, "KIND_EXEC", "execve", b"/bin/sh"), more=(further(9, 1, 0, b"sh\0"),)))
     )
     assert shown == 'execve("/bin/sh", ["sh"], [...]) = 0'
-    (call,) = Reader().entries(reply(record(9, "KIND_EXEC", "execve", b"/bin/sh"), more=more))
+    (call,) = ReplyReader().entries(reply(record(9, "KIND_EXEC", "execve", b"/bin/sh"), more=more))
     assert isinstance(call, Call) and strace.to_json(call)["cut"] == ["argv", "envp"]
 
 
@@ -109,13 +109,13 @@ def test_a_program_that_started_by_descriptor() -> None:
         (b"/dev/fd/5/bin/x", 'execveat(5, "bin/x", ["x"], [...], 0) = 0'),
     ):
         more = (further(9, 2 - 1, 0, b"x\0"),)
-        assert texts(Reader().entries(reply(record(9, "KIND_EXEC", "execveat", name), more=more))) == [expected]
+        assert texts(ReplyReader().entries(reply(record(9, "KIND_EXEC", "execveat", name), more=more))) == [expected]
 
 
 def test_threads_that_die_together_end_one_process() -> None:
     """A process ends once, whatever number of its threads die at the same moment; its number may be used again."""
     ends = [record(at, "KIND_PROCESS_EXIT", tid=tid) for at, tid in ((3, 8), (4, 9), (5, 7))]
-    reader = Reader()
+    reader = ReplyReader()
     found = [*reader.entries(reply(record(1), *ends[:2])), *reader.entries(reply(ends[2]))]
     assert [entry.last for entry in found if isinstance(entry, ThreadEnd)] == [True, False, False]
     found = reader.entries(reply(record(6), record(7, "KIND_PROCESS_EXIT")))
@@ -130,7 +130,7 @@ def test_a_thread_is_in_its_own_order() -> None:
         record(3, time=10, tid=8),
         record(4, time=60, tid=8),
     ]
-    found = [entry for entry in Reader().entries(reply(*given)) if isinstance(entry, Call)]
+    found = [entry for entry in ReplyReader().entries(reply(*given)) if isinstance(entry, Call)]
     assert [(call.tid, call.time_ns) for call in found] == [(8, 10), (7, 50), (7, 49), (8, 60)]
 
 
@@ -141,7 +141,7 @@ def placed(nanoseconds: int, waits: int) -> int:
 def test_only_calls_that_waited_have_a_wait() -> None:
     """-T: a thread that others were given the CPU of did not wait in its call; one that slept in it did, for that long."""
     second = 1_000_000_000
-    found = Reader().entries(
+    found = ReplyReader().entries(
         reply(
             record(1, time=0, placed=placed(0, 255), ran=0),
             record(2, time=80 * MILLISECOND, placed=placed(80 * MILLISECOND, 255), ran=0),  # preempted in its own code
@@ -158,11 +158,11 @@ def test_only_calls_that_waited_have_a_wait() -> None:
 
 def test_what_is_remembered_of_threads_is_bounded() -> None:
     """--follow of a container that makes threads without end takes no more and more memory."""
-    reader = Reader(most_threads=5)
+    reader = ReplyReader(most_threads=5)
     for at in range(1, 30):
         reader.entries(reply(record(at, tid=at)))
         assert len(reader._before) <= 5
-    reader = Reader(most_threads=5)
+    reader = ReplyReader(most_threads=5)
     reader.entries(reply(*(record(at, tid=at) for at in (1, 2))))
     reader.entries(reply(*(record(at, "KIND_THREAD_EXIT", tid=at - 2) for at in (3, 4))))
     assert not reader._before
@@ -175,7 +175,7 @@ def test_numbers_beyond_all_calls() -> None:
     """A number that no kernel has is shown as it was given, and a 32-bit call apart from those of 64 bits."""
     unknown = record(1, number=0xFFFF, size=0x20001, shape=6 << 4)
     narrow = record(2, number=4, shape=6 << 4 | 8)
-    names = [text.partition("(")[0] for text in texts(Reader().entries(reply(unknown, narrow)))]
+    names = [text.partition("(")[0] for text in texts(ReplyReader().entries(reply(unknown, narrow)))]
     assert names == ["syscall_0x20001", "write"]
 
 
@@ -202,7 +202,7 @@ def test_recordings_of_older_agents() -> None:
         record(4, name="access", text=b"/" * 47, args=[1, 0], placed=1 << 30),
     ]
     more = (further(4, 0, 0, b"p" * 103), further(4, 0, 1, b"p" * 103))
-    shown = texts(Reader().entries(reply(*given, more=more, layout=older)))
+    shown = texts(ReplyReader().entries(reply(*given, more=more, layout=older)))
     assert shown[:2] == ['access("/etc", F_OK) = 0', 'writev(1, [{iov_base="hello", iov_len=5}], 1) = 5']
     assert shown[2].startswith("syscall_0xffff(")
     assert shown[3] == f'access("{"/" * 47}{"p" * 206}"..., F_OK) = 0'
@@ -222,13 +222,13 @@ def test_recordings_of_older_agents() -> None:
 def test_a_damaged_recording_is_one_line(damage: dict[str, object], message: str) -> None:
     """A saved recording that is damaged is refused in one line, never with a traceback."""
     with pytest.raises(GadgetError, match=message) as refused:
-        Reader().entries(reply(record(1), **damage))
+        ReplyReader().entries(reply(record(1), **damage))
     assert "\n" not in str(refused.value)
 
 
 def test_a_record_of_an_unknown_kind_is_a_gap() -> None:
     """A record that makes no sense counts as missing; the others are shown."""
-    found = Reader().entries(reply(record(1), record(2, shape=7), record(3)))
+    found = ReplyReader().entries(reply(record(1), record(2, shape=7), record(3)))
     assert [type(entry).__name__ for entry in found] == ["Call", "MissingCalls", "Call"]
 
 

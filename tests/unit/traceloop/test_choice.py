@@ -18,7 +18,7 @@ from agent.traceloop.service import TraceloopService
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import MissingCalls, Reader
+from kubectl_gadget.traceloop.calls import MissingCalls, ReplyReader
 from kubectl_gadget.why.gather import facts_of, read_history
 from kubectl_gadget.why.judge import judge
 from tests.unit.traceloop.replies import record, reply
@@ -77,7 +77,7 @@ FLOODS: dict[str, Callable[[int], np.void]] = {
 def test_bounded(name: str) -> None:
     """A container cannot make its recording a long one to read: whatever it did 4,096 times, few records are sent."""
     sent = chosen(*map(FLOODS[name], range(1, SLOTS + 1)))
-    reader = Reader()
+    reader = ReplyReader()
     reader.entries(sent)
     assert reader.kept == SLOTS and len(sent.calls) // rings.SLOT_BYTES <= MOST
 
@@ -126,7 +126,7 @@ def test_left_out_is_not_lost() -> None:
         tid, name = int(random.integers(7, 12)), names[random.integers(len(names))]
         records.append(record(at, name=name, args=[at % 9], time=now, tid=tid, result=int(random.integers(-120, 3))))
     records[0]["count"] = 0
-    full, short = Reader(), Reader()
+    full, short = ReplyReader(), ReplyReader()
     every, some = full.entries(reply(*records)), short.entries(chosen(*records))
     assert not any(isinstance(entry, MissingCalls) for entry in some) and (short.kept, short.complete) == (2999, True)
     known = {entry.time_ns: entry for entry in every if isinstance(entry, Call)}

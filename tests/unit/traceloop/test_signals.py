@@ -11,7 +11,7 @@ import pytest
 from gadget import syscalls
 from kubectl_gadget import strace
 from kubectl_gadget.traceloop import signals
-from kubectl_gadget.traceloop.calls import DeliveredSignal, Reader
+from kubectl_gadget.traceloop.calls import DeliveredSignal, ReplyReader
 from kubectl_gadget.traceloop.runtime import without_runtime
 from tests.unit.traceloop.replies import KINDS, record, reply
 
@@ -29,7 +29,7 @@ def sent(at: int, number: int, code: int, *, inside: int = 0) -> np.void:
 
 
 def read(*records: np.void) -> list[str]:
-    entries = signals.without_false_kills(Reader().entries(reply(*records)))
+    entries = signals.without_false_kills(ReplyReader().entries(reply(*records)))
     return [signals.text(entry) for entry in entries if isinstance(entry, DeliveredSignal)]
 
 
@@ -90,7 +90,7 @@ def test_what_a_signal_says(given: list[np.void], expected: str | None) -> None:
 
 def test_signals_as_json() -> None:
     """As JSON a signal has the same facts as fields."""
-    (entry,) = Reader().entries(reply(sent(1, 17, 1, inside=1), delivered(2, 17, 2, CHILD, 11)))
+    (entry,) = ReplyReader().entries(reply(sent(1, 17, 1, inside=1), delivered(2, 17, 2, CHILD, 11)))
     assert isinstance(entry, DeliveredSignal)
     assert signals.to_json(entry) == {
         "signal": "SIGCHLD",
@@ -114,7 +114,7 @@ def test_an_older_recording_is_read() -> None:
         }
     call = record(1, name="writev", text=b"one", args=[3, 0x7F00, 2], result=6, size=3, buffers=2)
     given = reply(call, delivered(2, 11, 1, 0x10, shape=OLD), layout=orjson.dumps(layout).decode())
-    first, second = Reader().entries(given)
+    first, second = ReplyReader().entries(given)
     assert strace.text(first) == 'writev(3, [{iov_base="one", iov_len=3}, ...], 2) = 6'  # type: ignore[arg-type]
     assert signals.text(second) == "--- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=0x10} ---"  # type: ignore[arg-type]
 
@@ -136,7 +136,7 @@ def begun(at: int, since: int, pid: int = 7) -> np.void:
 )
 def test_the_runtime_is_left_out(records: list[np.void], left_out: int) -> None:
     """What the runtime did before a program is left out, never a line of the program or of what it starts."""
-    reader = Reader()
+    reader = ReplyReader()
     entries = reader.entries(reply(*records))
     assert without_runtime(entries, reader.started, reader.complete)[1] == left_out
 
@@ -150,5 +150,7 @@ def test_calls_that_fail_everywhere_are_dimmed() -> None:
 
 
 def _call(name: str, result: int) -> Any:
-    (entry,) = Reader().entries(reply(record(1, name=name, number=syscalls.numbers("x86_64")[name], result=result)))
+    (entry,) = ReplyReader().entries(
+        reply(record(1, name=name, number=syscalls.numbers("x86_64")[name], result=result))
+    )
     return entry

@@ -15,7 +15,7 @@ import pytest
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.traceloop.instances import Instance
-from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, Node
+from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, NodeFacts
 from kubectl_gadget.why.judge import judge
 from kubectl_gadget.why.live import in_its_place, node_of, with_node
 from tests.unit.traceloop.fake import FakeRecorder, item
@@ -30,7 +30,7 @@ def missing(path: str = "/etc/cart/prices.yaml") -> Story:
     return Story().works().opens(path).says(f"fatal: {path}: no such file\n").exits(1)
 
 
-def details(story: Story, live: Node) -> list[str]:
+def details(story: Story, live: NodeFacts) -> list[str]:
     """What is told below the first finding."""
     return list(judge(story.facts(live=live))[0].details)
 
@@ -49,73 +49,73 @@ def failing(call: str, error: str, text: str, *args: int, **texts: Any) -> Story
 
 
 OPEN = "/etc/cart/prices.yaml"
-NODES: dict[str, tuple[Story, Node, list[str]]] = {
+NODES: dict[str, tuple[Story, NodeFacts, list[str]]] = {
     "another name": (
-        missing(), Node({OPEN: (part("/etc"), part("/etc/cart"), gone(OPEN, names=("prices.yml",)))}),
+        missing(), NodeFacts({OPEN: (part("/etc"), part("/etc/cart"), gone(OPEN, names=("prices.yml",)))}),
         ["the folder /etc/cart exists; it has prices.yml"],
     ),
     "an empty folder": (
-        missing(), Node({OPEN: (part("/etc"), part("/etc/cart"), gone(OPEN))}), ["the folder /etc/cart exists, without it"],
+        missing(), NodeFacts({OPEN: (part("/etc"), part("/etc/cart"), gone(OPEN))}), ["the folder /etc/cart exists, without it"],
     ),
     "no folder": (
-        missing(), Node({OPEN: (part("/etc"), gone("/etc/cart", names=("card",)))}), ["the folder /etc exists; it has card"],
+        missing(), NodeFacts({OPEN: (part("/etc"), gone("/etc/cart", names=("card",)))}), ["the folder /etc exists; it has card"],
     ),
     "a file where a folder should be": (
-        missing(), Node({OPEN: (part("/etc"), part("/etc/cart", FILE), gone(OPEN))}), ["/etc/cart is no folder"],
+        missing(), NodeFacts({OPEN: (part("/etc"), part("/etc/cart", FILE), gone(OPEN))}), ["/etc/cart is no folder"],
     ),
     "a link that leads nowhere": (
-        missing(), Node({OPEN: (part("/etc"), gone("/etc/cart", link="/mnt/cart"))}),
+        missing(), NodeFacts({OPEN: (part("/etc"), gone("/etc/cart", link="/mnt/cart"))}),
         ["/etc/cart is a link to /mnt/cart, which is not there"],
     ),
-    "there by now": (missing(), Node({OPEN: (part("/etc"), part(OPEN, FILE))}), [f"{OPEN} is there now"]),
+    "there by now": (missing(), NodeFacts({OPEN: (part("/etc"), part(OPEN, FILE))}), [f"{OPEN} is there now"]),
     "the folder that refuses": (
         failing("openat", "EACCES", "prices.yaml: permission denied\n", 0xFFFFFF9C, _1=OPEN),
-        Node({OPEN: (part("/etc"), part("/etc/cart", 0o040750, uid=101, gid=102), part(OPEN, FILE))}, identity=FileUser(1000, 1000)),
+        NodeFacts({OPEN: (part("/etc"), part("/etc/cart", 0o040750, uid=101, gid=102), part(OPEN, FILE))}, identity=FileUser(1000, 1000)),
         ["/etc/cart has mode 0750, owner 101:102; it runs as 1000:1000"],
     ),
     "the file that refuses": (
         failing("openat", "EACCES", "prices.yaml: permission denied\n", 0xFFFFFF9C, _1=OPEN),
-        Node({OPEN: (part("/etc"), part("/etc/cart", 0o040750, gid=102), part(OPEN, 0o100600))},
+        NodeFacts({OPEN: (part("/etc"), part("/etc/cart", 0o040750, gid=102), part(OPEN, 0o100600))},
              identity=FileUser(1000, 1000, frozenset([102]))),
         [f"{OPEN} has mode 0600, owner 0:0; it runs as 1000:1000"],
     ),
     "read-only": (
         failing("openat", "EROFS", "x: read-only file system\n", 0xFFFFFF9C, _1="/x"),
-        Node({"/x": (gone("/x"),)}, mounts={"/x": MountUsage("/", read_only=True)}), ["/ is mounted read-only"],
+        NodeFacts({"/x": (gone("/x"),)}, mounts={"/x": MountUsage("/", read_only=True)}), ["/ is mounted read-only"],
     ),
     "a full disk": (
         failing("openat", "ENOSPC", "/tmp/x: no space left\n", 0xFFFFFF9C, _1="/tmp/x"),
-        Node({"/tmp/x": (part("/tmp"),)}, mounts={"/tmp/x": MountUsage("/tmp", total_bytes=64 << 20)}),
+        NodeFacts({"/tmp/x": (part("/tmp"),)}, mounts={"/tmp/x": MountUsage("/tmp", total_bytes=64 << 20)}),
         ["0 bytes free of 64 MiB at /tmp"],
     ),
     "no inodes": (
         failing("openat", "ENOSPC", "/tmp/x: no space left\n", 0xFFFFFF9C, _1="/tmp/x"),
-        Node({}, mounts={"/tmp/x": MountUsage("/tmp", False, 1 << 20, 2 << 20, 0, 1024)}), ["0 of 1,024 inodes are free at /tmp"],
+        NodeFacts({}, mounts={"/tmp/x": MountUsage("/tmp", False, 1 << 20, 2 << 20, 0, 1024)}), ["0 of 1,024 inodes are free at /tmp"],
     ),
     "descriptors": (
         failing("openat", "EMFILE", "x: too many open files\n", 0xFFFFFF9C, _1="/x"),
-        Node(limits={"nofile": 1024}, used={"nofile": 1024}),
+        NodeFacts(limits={"nofile": 1024}, used={"nofile": 1024}),
         ["open files of a process (RLIMIT_NOFILE): limit 1,024, all in use"],
     ),
     "processes": (
-        failing("clone", "EAGAIN", "can't fork\n"), Node(limits={"pids": 32}, used={"pids": 7}),
+        failing("clone", "EAGAIN", "can't fork\n"), NodeFacts(limits={"pids": 32}, used={"pids": 7}),
         ["processes and threads of its cgroup (pids.max): limit 32, 7 in use now"],
     ),
     "memory": (
-        failing("mmap", "ENOMEM", "cannot allocate memory\n"), Node(limits={"memory": 48 << 20}, used={"memory": 3 << 19}),
+        failing("mmap", "ENOMEM", "cannot allocate memory\n"), NodeFacts(limits={"memory": 48 << 20}, used={"memory": 3 << 19}),
         ["memory of its cgroup: limit 48 MiB, 1.5 MiB in use now"],
     ),
     "who listens there": (
         failing("bind", "EADDRINUSE", "address in use\n", 3, 0, 16, _1=address("0.0.0.0:80")),
-        Node(listeners={80: "PID 12 (nginx)"}), ["PID 12 (nginx) listens there"],
+        NodeFacts(listeners={80: "PID 12 (nginx)"}), ["PID 12 (nginx) listens there"],
     ),
     "who listens there now": (
         failing("connect", "ECONNREFUSED", "127.0.0.1:80: refused\n", 3, 0, 16, _1=address("127.0.0.1:80")),
-        Node(listeners={80: "PID 12 (nginx)"}), ["PID 12 (nginx) listens there now"],
+        NodeFacts(listeners={80: "PID 12 (nginx)"}), ["PID 12 (nginx) listens there now"],
     ),
     "elsewhere nobody knows": (
         failing("connect", "ECONNREFUSED", "10.0.0.1:80: refused\n", 3, 0, 16, _1=address("10.0.0.1:80")),
-        Node(listeners={80: "PID 12 (nginx)"}), [],
+        NodeFacts(listeners={80: "PID 12 (nginx)"}), [],
     ),
 }  # fmt: skip
 
@@ -127,7 +127,7 @@ def test_how_it_is_now(name: str) -> None:
     assert details(story, live) == expected
 
 
-def hang(story: Story, live: Node) -> str:
+def hang(story: Story, live: NodeFacts) -> str:
     """What it waits for."""
     return judge(story.facts(live=live))[0].sentence
 
@@ -135,21 +135,21 @@ def hang(story: Story, live: Node) -> str:
 def test_hangs() -> None:
     """Of what hangs I am told on whom: the holder of the lock, the child, the peer, the FIFO."""
     story = Story().hangs("futex", 0x7F00, 128, 2)
-    assert "a lock that thread 9 (worker) holds" in hang(story, Node(holders={100: "thread 9 (worker)"}))
+    assert "a lock that thread 9 (worker) holds" in hang(story, NodeFacts(holders={100: "thread 9 (worker)"}))
     story = Story().hangs("wait4", 0xFFFFFFFF)
-    assert hang(story, Node(children={100: "PID 9 (sleep)"})).endswith("for a child to end, PID 9 (sleep)")
+    assert hang(story, NodeFacts(children={100: "PID 9 (sleep)"})).endswith("for a child to end, PID 9 (sleep)")
     story = Story().hangs("poll", 0x7F00, 1, 0xFFFFFFFF)
-    polled = Node(waits={100: ("socket 10.0.0.5:6379",)})
+    polled = NodeFacts(waits={100: ("socket 10.0.0.5:6379",)})
     assert hang(story, polled).endswith("for 10.0.0.5:6379, which sends nothing")
     story = Story().hangs("openat", 0xFFFFFF9C, 0x7F00, 0, texts={1: "/tmp/jobs"})
-    fifo = Node({"/tmp/jobs": (part("/tmp"), part("/tmp/jobs", FIFO))})
+    fifo = NodeFacts({"/tmp/jobs": (part("/tmp"), part("/tmp/jobs", FIFO))})
     assert hang(story, fifo).endswith("in an open of /tmp/jobs, a FIFO that nobody has opened at its other end")
-    assert "in an open of /tmp/jobs: of a FIFO" in hang(story, Node())
+    assert "in an open of /tmp/jobs: of a FIFO" in hang(story, NodeFacts())
     story = Story().hangs("connect", 5, 0x7F00, 16, texts={1: address("10.0.0.5:80")})
-    assert hang(story, Node()).endswith("for 10.0.0.5:80 to answer its connect")
+    assert hang(story, NodeFacts()).endswith("for 10.0.0.5:80 to answer its connect")
     story = Story().hangs("read", 5, 0x7F00, 1)
-    assert hang(story, Node(descriptors={(100, 5): "socket "})).endswith("in a read from descriptor 5")
-    assert hang(story, Node(descriptors={(100, 5): "socket 10.0.0.5:80"})).endswith(
+    assert hang(story, NodeFacts(descriptors={(100, 5): "socket "})).endswith("in a read from descriptor 5")
+    assert hang(story, NodeFacts(descriptors={(100, 5): "socket 10.0.0.5:80"})).endswith(
         "for 10.0.0.5:80, which sends nothing"
     )
 

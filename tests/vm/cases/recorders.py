@@ -21,7 +21,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.syscalls import table as table_of_calls
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import Reader, ThreadEnd
+from kubectl_gadget.traceloop.calls import ReplyReader, ThreadEnd
 from tests.vm.machine import Busy, Core, container
 
 HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
@@ -161,4 +161,4 @@ def _wait_for_ring(recorder: Recorder, pod: str) -> None:
 def _entries(service: TraceloopService, item: pb.TraceloopItem) -> list[Any]:
     request = pb.TraceloopReadRequest(cgroup_id=item.container.cgroup_id)
     (reply,) = service.read(request, lambda: True)
-    return Reader().entries(reply)
+    return ReplyReader().entries(reply)
