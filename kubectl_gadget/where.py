@@ -23,6 +23,8 @@ def find_targets(
     that a command starts for itself does not have; --local is Unsupported then where no agent runs, and says which
     switches one needs.
     """
+    if agents and local:
+        raise UsageError("--local and --agent: this machine's agent or those that are named, not both")
     if agents:
         yield lambda: Targets({address: partial(str, address) for address in agents})
     elif local:

@@ -46,7 +46,7 @@ def _option(*names: str, **settings: Any) -> Option:
 
 def _where() -> list[click.Parameter]:
     wanted = ("namespace", "all_namespaces", "selector", "local", "agent")
-    return [option for option in where_options() if option.name in wanted] + cluster_options()
+    return [option for option in where_options() if option.name in wanted] + cluster_options(several=False)
 
 
 def _with_local(run: Callable[..., None]) -> Callable[..., None]:

@@ -107,7 +107,7 @@ class DeployCommand(HeadedCommand):
             "deploy",
             "an agent on every node of the cluster; see undeploy",
             "kubectl gadget deploy --image registry.example/kubectl-gadget:" + __version__,
-            [*params, *cluster_options(nodes=False)],
+            [*params, *cluster_options(nodes=False, several=False)],
             self._run,
             verb="Starts",
         )
@@ -183,7 +183,7 @@ class UndeployCommand(HeadedCommand):
             "undeploy",
             "the agents, and all else that deploy made",
             "kubectl gadget undeploy",
-            [wait, *cluster_options(nodes=False)],
+            [wait, *cluster_options(nodes=False, several=False)],
             self._run,
             verb="Removes",
         )

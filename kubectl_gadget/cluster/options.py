@@ -48,8 +48,12 @@ def _option(*names: str, **settings: Any) -> Option:
     return Option([*names], heading=_HEADING, expose_value=False, callback=_keep, **settings)
 
 
-def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
-    """Which cluster, and which of its nodes. Those that are seldom needed are hidden: kubectl's help has them."""
+def cluster_options(*, nodes: bool = True, several: bool = True) -> list[click.Parameter]:
+    """Which cluster, and which of its nodes. Those that are seldom needed are hidden: kubectl's help has them.
+
+    several: the command takes several clusters.
+    """
+    one = "Context of the kubeconfig"
 
     def hidden(*names: str, **settings: Any) -> Option:
         return _option(*names, hidden=True, **{"default": "", **settings})
@@ -60,8 +64,8 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
     return [
         *([_option("--node", multiple=True, metavar="A,B", help="Nodes. [default: all]",
                    shell_complete=complete_nodes)] if nodes else []),
-        _option("--context", default="", metavar="A,B", shell_complete=complete_contexts,
-                help="Context of the kubeconfig, or several. kubectl's other connection flags work too."),
+        _option("--context", default="", metavar="A,B" if several else "NAME", shell_complete=complete_contexts,
+                help=f"{one}{', or several' if several else ''}. kubectl's other connection flags work too."),
         _option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig. [default: KUBECONFIG, ~/.kube/config]"),
         _option("--gadget-namespace", default=NAMESPACE, metavar="NAME", help="Where agents are. [default: gadget]"),
         *([Option(["--wait"], heading=_HEADING, type=DurationType(), default=0.0, expose_value=False,

@@ -66,7 +66,7 @@ class WhyCommand(HeadedCommand):
                    default="columns", help="Format."),
         ]  # fmt: skip
         where = where_options(complete_recorded_containers)
-        where = [option for option in where if option.name not in ("pod", "selector")] + cluster_options()
+        where = [option for option in where if option.name not in ("pod", "selector")] + cluster_options(several=False)
         title = "what ended a pod, or keeps it from running; -A: all that are bad"
         super().__init__("why", title, _EXAMPLES, [*options, *where], _why)
 

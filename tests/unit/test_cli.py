@@ -28,6 +28,10 @@ from tests.conftest import CLI, run_cli
     ("arguments", "message"),
     [
         (["execsnop"], "unknown command 'execsnop': did you mean execsnoop?"),
+        (
+            ["execsnoop", "--local", "--agent", "unix:///none"],
+            "--local and --agent: this machine's agent or those that",
+        ),
         (["deplyo"], "unknown command 'deplyo': did you mean deploy?"),
         (
             ["completion", "bash"],

@@ -103,6 +103,15 @@ def test_help_is_no_wider_than_a_terminal() -> None:
     assert [line for line in lines if len(line) > 80] == []
 
 
+@pytest.mark.parametrize(
+    ("words", "several"),
+    [("execsnoop", True), ("observe", True), ("why", False), ("deploy", False), ("advise network-policy", False)],
+)
+def test_how_many_clusters(words: str, several: bool) -> None:
+    """Help says which commands take several clusters; the others refuse a second context."""
+    assert ("or several" in run_cli(*words.split(), "--help").stdout) == several
+
+
 def test_help_of_commands() -> None:
     """`help COMMAND` is what COMMAND --help is; list, version and help are among the commands."""
     assert run_cli("help", "traceloop", "show").stdout == run_cli("traceloop", "show", "--help").stdout
