@@ -149,13 +149,14 @@ class NotedCalls:
         #: when something was sent that nobody has answered yet, likewise
         self._asked_at: dict[tuple[int, int], int] = {}
         self._folders: dict[int, str] = {}
-        for at, entry in enumerate(self.entries):
+        for entry in self.entries:
+            if isinstance(entry, DeliveredSignal):
+                self.signals.append(entry)
+            elif isinstance(entry, ThreadEnd) and entry.last:
+                self.ends.setdefault(entry.pid, []).append(entry)
+        for at, entry in enumerate(self.entries):  # after the ends, which tell what main is
             if isinstance(entry, Call):
                 self._note(at, entry)
-            elif isinstance(entry, DeliveredSignal):
-                self.signals.append(entry)
-            elif entry.last:
-                self.ends.setdefault(entry.pid, []).append(entry)
         last_ns = max((entry.time_ns for entry in self.entries), default=0)
         if status is not None:
             for key in list(self._pending):
