@@ -32,6 +32,20 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
+def sections(page: Path) -> set[str]:
+    """The names of a page's sections in links, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    heads = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", head) for head in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    return {re.sub(r"[^\w\- ]", "", head.strip().lower()).replace(" ", "-") for head in heads}
+
+
+def test_links_lead_to_sections() -> None:
+    """Every section that a page links to is there."""
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target, section in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+            assert section in sections(page.parent / target if target else page), f"{page}: {target}#{section}"
+
+
 def written_commands() -> Iterator[tuple[str, list[str]]]:
     """Command lines of ours on the pages: where, and their words up to what a shell or a reader takes for something else."""
     whole = re.compile(r"`(?:sudo )?kubectl gadget ([^`]+)`|^\s*\$? ?(?:sudo )?kubectl gadget ([^`\n]*)$", re.MULTILINE)
