@@ -157,6 +157,7 @@ class StatusCommand(HeadedCommand):
 
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
         with find_targets(agent, local, also=SERVERS) as targets:
+            started = local and not _runs_here()
             found = describe(targets())
         more = _more_services(found.values())
         wide = [] if find_form(form).extent == Extent.COLUMNS else WIDE
@@ -171,7 +172,16 @@ class StatusCommand(HeadedCommand):
         sys.stdout.flush()
         if find_form(form).extent < Extent.ALL:
             _tell_problems(found)
+            if started:
+                tell("no agent runs on this machine: this one was started for this command, and has ended")
         _fail_without_agents(found, reasons=True)
+
+
+def _runs_here() -> bool:
+    """Whether an agent serves on this machine."""
+    from kubectl_gadget.agents.local import running_agent
+
+    return bool(running_agent())
 
 
 class VersionCommand(HeadedCommand):

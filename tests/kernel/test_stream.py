@@ -314,6 +314,15 @@ def test_local_uses_the_running_agent(start_agent) -> None:
     assert "execsnoop: started" in agent.log.read_text()
 
 
+def test_status_where_no_agent_runs(start_agent) -> None:
+    """`status --local` says that no agent runs here, if the one that it shows was started for it alone."""
+    said = "no agent runs on this machine: this one was started for this command"
+    assert said in run_cli("status", "--local").stderr
+    start_agent("--listen", "unix:///run/gadget/agent.sock")
+    done = run_cli("status", "--local")
+    assert done.returncode == 0 and said not in done.stderr
+
+
 def test_nothing_is_left_by_the_demo() -> None:
     """`make demo` cleans up after itself, also on Ctrl-C."""
 
