@@ -26,8 +26,8 @@ class Settings:
     )
     most_runs: int = setting(
         STANDING_RUNS,
-        "Standing runs at once, of which a story has one for each kind: each holds a thread, and a run with its rings "
-        "if no other client asks for the same.",
+        "Standing runs at once; a story has one for each kind. Each holds a thread, and a run with its rings unless "
+        "another client asks for the same.",
         unit="runs",
         least=1,
         option="",
