@@ -35,7 +35,7 @@ class Settings:
         least=0,
         option="",
     )
-    follow_seconds: float = setting(0.1, "How often a ring is read for those who follow it.", unit="s", least=0, option="")
+    follow_seconds: float = setting(0.1, "How often a ring is read for its followers.", unit="s", least=0, option="")
     follow_polls: int = setting(
         5,
         "For how many such reads a call that is still being written is waited for.",
