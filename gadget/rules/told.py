@@ -25,7 +25,7 @@ MOST = 65_536
 
 
 @dataclass(frozen=True)
-class ContainerNames:
+class ToldNames:
     """The names of a container; empty where they are not known."""
 
     id: str = ""
@@ -40,7 +40,7 @@ class ContainerNames:
 class KnownContainer:
     """A container as it was told. chosen: its alerts are asked for."""
 
-    facts: ContainerFacts = field(default_factory=lambda: ContainerFacts(ContainerNames()))
+    facts: ContainerFacts = field(default_factory=lambda: ContainerFacts(ToldNames()))
     chosen: bool = True
 
     def get(self, key: str, /) -> Any:
@@ -112,7 +112,7 @@ def _keep(known: OrderedDict[Any, Any], key: object, value: object) -> None:
 
 def tell_container(message: pb.ToldContainer, facts: ContainerFacts) -> None:
     """Put what is known of a container into a message."""
-    names = {name: getattr(facts.container, name) for name in ContainerNames.__dataclass_fields__}
+    names = {name: getattr(facts.container, name) for name in ToldNames.__dataclass_fields__}
     others = {name: getattr(facts, name) for name in ContainerFacts.__dataclass_fields__ if name != "container"}
     mounts = None if facts.mounts is None else [[*each] for each in facts.mounts]
     labels = None if facts.labels is None else dict(facts.labels)
@@ -128,7 +128,7 @@ def _container(message: pb.ToldContainer) -> KnownContainer | Unknown | None:
     facts = ContainerFacts(
         **{
             **found,
-            "container": ContainerNames(**found["container"]),
+            "container": ToldNames(**found["container"]),
             "mounts": None if found["mounts"] is None else tuple(Mount(*each) for each in found["mounts"]),
         }
     )
