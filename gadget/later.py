@@ -27,6 +27,8 @@ UNUSED = frozenset(
         "google.protobuf.internal.python_message",  # google.protobuf.descriptor_pool: for where upb is not
         "inspect",  # click and dataclasses; and it ast, dis and tokenize
         "uuid",  # click.types; and orjson, which then takes no UUIDs: nothing here has any
+        "calendar",  # google.protobuf.internal.well_known_types
+        "pkgutil",  # grpc._cython.cygrpc: for TLS
         "platform",  # uuid and numpy.lib
         "textwrap",  # numpy.lib
         "traceback",  # logging; and it linecache and tokenize

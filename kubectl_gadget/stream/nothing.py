@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import click
@@ -52,6 +51,8 @@ def why_nothing(
     where = where_of(selection)
     near = [each for each in there if chosen.in_namespaces(each.namespace)]
     if not near:
+        from difflib import get_close_matches
+
         namespaces = sorted({each.namespace for each in there if each.namespace})
         wanted = sorted(parse_names(selection.namespaces).wanted)
         like = [name for each in wanted for name in get_close_matches(each, namespaces, 1)]
@@ -83,6 +84,8 @@ def _none(what: str, option: str, asked: Sequence[str], within: str, names: set[
 
 def like(asked: Sequence[str], names: set[str]) -> str:
     """The names most like one that was asked for, else the first names."""
+    from difflib import get_close_matches
+
     every = sorted(name for name in names if name)
     heads = {name[: len(each) + 1]: name for each in _plain(asked) for name in reversed(every)}
     near = [heads[head] for each in _plain(asked) for head in get_close_matches(each, [*heads], 2)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,10 +46,14 @@ class Spreadsheet(Output):
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, list):
+            import shlex
+
             value = shlex.join(value) if all(isinstance(item, str) for item in value) else encode(value).decode()
         return escape(str(value)) if self._obeyed else str(value)
 
     def _write(self, lines: Sequence[Sequence[str]]) -> None:
+        import csv  # every stream imports this module
+
         text = io.StringIO()
         csv.writer(text).writerows(lines)
         write_all(text.getvalue().encode(errors="backslashreplace"))
