@@ -28,12 +28,22 @@ TOOLS = ["cat", "chmod", "chroot", "cp", "head", "ip", "ln", "ls", "mkdir", "mou
          "su", "tail", "touch", "true", "umount", "unshare"]  # fmt: skip
 BY_PATH = "".join(f'{tool}() {{ /bin/{tool} "$@"; }}\n' for tool in TOOLS)
 #: Programs that do what their arguments say.
-SCRIPTS = ["/sbin/apk", "/usr/bin/app", "/usr/bin/apt-get", "/usr/bin/dpkg", "/usr/bin/make", "/usr/bin/nmap", "/usr/bin/pip3",
+SCRIPTS = ["/usr/bin/app", "/usr/bin/make", "/usr/bin/nmap", "/usr/bin/pip3",
            "/usr/bin/python3", "/usr/bin/redis-server", "/usr/bin/xmrig", "/usr/sbin/logrotate", "/usr/sbin/nginx",
            "/usr/sbin/useradd", "/bin/tini"]  # fmt: skip
 SCRIPT = '#!/bin/sh\n. /tools\neval "$*"\n'
 #: The workload, also under names of programs whose trade its calls are, and at other places.
-BREAKS = ["/bin/breaks", "/bin/cilium-agent", "/bin/python3.11", "/bin/sshd", "/opt/old", "/tmp/old"]
+BREAKS = [
+    "/sbin/apk",
+    "/usr/bin/apt-get",
+    "/usr/bin/dpkg",
+    "/bin/breaks",
+    "/bin/cilium-agent",
+    "/bin/python3.11",
+    "/bin/sshd",
+    "/opt/old",
+    "/tmp/old",
+]
 #: Of a cloud, of the internet, and of a private network; all of them are the container's own.
 ADDRESSES = ["169.254.169.254/32", "203.0.113.7/32", "10.1.2.3/32", "10.1.2.4/32", "10.1.2.5/32"]
 SECRETS = "/run/secrets/kubernetes.io/serviceaccount"
@@ -86,6 +96,10 @@ def connects(address: str, port: int, *more: str) -> tuple[str, tuple[str, str]]
 CASES = (
     Case("File in a system folder is written", "echo x > /usr/bin/tool", by_shell("/usr/bin/tool"),
          "cat /usr/bin/app; python3 'echo x > /usr/lib/python3/__pycache__/a.pyc'; echo x > /opt/tool"),
+    Case("File in a system folder is written", "breaks write /usr/bin/by-name apt-get", ("breaks write /usr/bin/by-name apt-get", "/usr/bin/by-name"),
+         "dpkg write /usr/bin/by-dpkg any"),
+    Case("File in a system folder is written", "ln -s /bin/breaks /opt/apt-get; /opt/apt-get write /usr/bin/by-link dpkg", ("apt-get write /usr/bin/by-link dpkg", "/usr/bin/by-link"), ""),
+    Case("File in a system folder is written", "/opt/apt-get run 'echo x > /usr/bin/below-link; true'", ("sh -c echo x > /usr/bin/below-link; true", "/usr/bin/below-link", "apt-get"), ""),
     Case("File is moved or linked into a system folder", "mv /opt/tool /usr/bin/other", ("mv /opt/tool /usr/bin/other", "/usr/bin/other"),
          "echo x > /opt/b; mv /opt/b /opt/c; ln -s /usr/bin/app /opt/d"),
     Case("File is moved or linked into a system folder", "ln -s /opt/c /bin/app", ("ln -s /opt/c /bin/app", "/bin/app"), ""),
@@ -116,7 +130,7 @@ CASES = (
     Case("Network tool gives a connection to a program", "nc 127.0.0.1 9 -e /bin/true", ("nc 127.0.0.1 9 -e /bin/true",),
          "nc 127.0.0.1 9; ls /bin/nc"),
     Case("Network scanner in a container", "nmap -p 1-99 10.1.2.3", ("nmap /usr/bin/nmap -p 1-99 10.1.2.3",), "nc -w 1 127.0.0.1 9; cat /usr/bin/nmap"),
-    Case("File gets the rights of its owner", "chmod 4755 /opt/c", ("chmod 4755 /opt/c", "/opt/c"), "chmod 755 /opt/c; /usr/bin/dpkg 'chmod 4755 /opt/c'"),
+    Case("File gets the rights of its owner", "chmod 4755 /opt/c", ("chmod 4755 /opt/c", "/opt/c"), "chmod 755 /opt/c; dpkg run '. /tools; chmod 4755 /opt/c'"),
     Case("Program leaves its container for the node", "nsenter true", ("nsenter true",), "chroot /srv /bin/none"),
     Case("Program leaves its container for the node", "chroot /host /bin/none", ("chroot /host /bin/none",), ""),
     Case("Process enters the namespaces of others", "breaks enter", ("breaks enter",), "breaks separate; cilium-agent enter"),
@@ -143,7 +157,7 @@ CASES = (
     Case("Program that is in no file", "breaks memory", ("3",), "true"),
     Case("Program in a temporary folder", "/tmp/old bpf map", ("old bpf map",), "/opt/old bpf map"),
     Case("Software is built in a running container", "make all", ("make /usr/bin/make all",), "ls /usr/bin/make; cat /usr/bin/make"),
-    Case(INSTALLS, "apk add curl", ("apk /sbin/apk add curl",), "apk info; python3 -m pip list"),
+    Case(INSTALLS, "apk add curl", ("apk add curl",), "apk info; python3 -m pip list"),
     Case(INSTALLS, "pip3 install flask", ("pip3 /usr/bin/pip3 install flask",), "pip3 list; python3 -m http.server"),
 )  # fmt: skip
 #: The alerts of those who work in the container: a terminal, kubectl exec -i without one.
@@ -164,7 +178,8 @@ sed -i s/a/b/ /etc/nginx/default.conf
 exec /usr/sbin/nginx 'while [ ! -e /end ]; do sleep 1; done'
 """
 LISTEN = "#!/bin/sh\n. /tools\ncp /etc/nginx/nginx.conf /etc/nginx/nginx.conf.old; echo x > /etc/profile.d/app.sh; rm /var/log/wtmp\n"
-PACKAGE = """echo x > /usr/bin/curl.new; mv /usr/bin/curl.new /usr/bin/curl; chmod 4755 /usr/bin/curl; ln -s curl /usr/bin/wget
+PACKAGE = """. /tools
+echo x > /usr/bin/curl.new; mv /usr/bin/curl.new /usr/bin/curl; chmod 4755 /usr/bin/curl; ln -s curl /usr/bin/wget
 echo x >> /etc/passwd; echo x > /etc/curlrc; echo x > /etc/cron.daily; cp /etc/shadow /etc/shadow-; sh -c "echo x > /etc/ssl"; true"""
 #: What is started in a container every day.
 EVERY_DAY = (
@@ -172,8 +187,8 @@ EVERY_DAY = (
     ("/bin/true",),
     ("/bin/cat", "/etc/hostname", "/etc/passwd"),
     ("/bin/python3.11", "keep", "/usr/lib/python3/__pycache__/a.pyc"),
-    ("/sbin/apk", PACKAGE.replace("\n", "; "), "add", "curl"),
-    ("/usr/bin/apt-get", f"/usr/bin/dpkg '{PACKAGE}'", "install", "curl"),
+    ("/sbin/apk", "run", PACKAGE, "add", "curl"),
+    ("/usr/bin/apt-get", "run", f"/usr/bin/dpkg run '{PACKAGE}'", "install", "curl"),
 )  # fmt: skip
 
 

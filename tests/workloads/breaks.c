@@ -8,6 +8,8 @@
  *   speak PATH          connects to a socket that it makes there
  *   resolve NAME ADDRESS  asks 127.0.0.1 for a name, and answers with the address
  *   keep FILE           writes it under another name, and renames it
+ *   write FILE NAME     calls itself so, and writes it
+ *   run COMMAND         lets a shell do it, as a package manager does with scripts
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -167,6 +170,12 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(what, "keep"))
 		keep(argv[2]);
+	if (!strcmp(what, "write")) {
+		must(prctl(PR_SET_NAME, argv[3]), "prctl");
+		must(open(argv[2], O_WRONLY | O_CREAT, 0644), "open");
+	}
+	if (!strcmp(what, "run"))
+		return must(system(argv[2]), "system");
 	if (!strcmp(what, "resolve"))
 		resolve(argv[2], argv[3]);
 	return 0;
