@@ -17,7 +17,7 @@ import click
 from gadget import __version__, catalog
 from gadget.catalog import command_of
 from gadget.errors import GadgetError, NoCluster, UsageError
-from kubectl_gadget import interrupts
+from kubectl_gadget import interrupts, stderr
 from kubectl_gadget.tell import tell, write_lines
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     except SystemExit as error:
         code = error.code
     if interrupts.was_heard():
+        stderr.finish()
         interrupts.end(code)
     if code:
         sys.exit(code)

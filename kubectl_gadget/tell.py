@@ -11,6 +11,7 @@ import click
 from gadget.text import escape
 from kubectl_gadget.output import in_place, terminal
 from kubectl_gadget.progress import make_room
+from kubectl_gadget.stderr import has_room, write_error
 from kubectl_gadget.text import width, wrap
 
 
@@ -22,7 +23,7 @@ def tell(text: str) -> None:
         columns = 0
     safe = escape(text)
     make_room()
-    click.echo("\n".join(wrap(safe, columns)) if 0 < columns < width(safe) else safe, err=True)
+    write_error("\n".join(wrap(safe, columns)) if 0 < columns < width(safe) else safe)
 
 
 def write_line(text: str, colour: str = "") -> None:
@@ -63,5 +64,5 @@ def end_line() -> None:
     What is drawn in its place removes the line with ^C, too.
     """
     with suppress(OSError):
-        if os.isatty(2) and not in_place.stands():
+        if os.isatty(2) and not in_place.stands() and has_room():
             os.write(2, b"\n")

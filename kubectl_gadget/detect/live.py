@@ -26,7 +26,7 @@ from kubectl_gadget.agents import contract
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.options import RECEIVER
 from kubectl_gadget.detect.choice import KeptChoice
-from kubectl_gadget.detect.judge import by_rule, check_sent, end
+from kubectl_gadget.detect.judge import by_rule, check_sent, end, end_channels
 from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
 from kubectl_gadget.detect.screen import Screen
 from kubectl_gadget.detect.written import Text
@@ -266,6 +266,7 @@ class CountOutput(AlertOutput):
     def __init__(self, by: Sequence[str], form: str, channels: Channels) -> None:
         """Count by some of COUNTED_BY; each is put into channels all the same."""
         super().__init__(lambda alert, who: "", channels)
+        self._screen = Screen(0, thing="table")
         self._by, self._form, self._counts = by, form, Counter[tuple[str, ...]]()
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -283,8 +284,12 @@ class CountOutput(AlertOutput):
         columns = [Column("count", "int"), *(Column(name, "identity") for name in self._by)]
         if self._counts:
             rows = [(number, *key) for key, number in self._counts.most_common()]
-            write_table(make_output(self._form, columns, {}), rows)
-        return ""
+            self._screen.write_by(lambda: write_table(make_output(self._form, columns, {}), rows))
+        return super().finish()
+
+    def end(self) -> int:
+        """The same. With a table that nobody reads all alerts are lost that it counts."""
+        return end_channels(self._channels) + self._screen.end() * self.fired.total()
 
 
 def who(container: pb.Container, node: str) -> str:

@@ -23,13 +23,14 @@ _STUCK, _TICK = 0.4, 0.1
 class Screen:
     """Writes texts, each of an alert, in order."""
 
-    def __init__(self, room: float, failed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, room: float, failed: Callable[[], None] = lambda: None, *, thing: str = "alert") -> None:
         """Room: how long in seconds an alert waits if too many do and none is read; then it is lost.
 
-        failed is called, in another thread, where standard output takes no more.
+        failed is called, in another thread, where standard output takes no more. thing is what is written.
         """
+        self._thing = thing
         self._room, self._failed = room, failed
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[str | Callable[[], None]] = deque()
         self._size = self._written = self._lost = 0
         self._late = False
         self._error: Exception | None = None
@@ -44,18 +45,26 @@ class Screen:
 
         """
         with self._changed:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
-                self._thread.start()
             for text in texts:
                 if self._size < MOST_WAITING or self._wait(lambda: self._size < MOST_WAITING, self._room):
-                    self._waiting.append(text)
-                    self._size += len(text)
-                    self._changed.notify_all()
+                    self._put(text)
                 else:
                     self._lose()
             self._late = not self._wait(self._is_done, 0 if self._late else _AT_ONCE)
             self.check()
+
+    def write_by(self, writes: Callable[[], None]) -> None:
+        """Let the thread call what writes something else to standard output, such as a table."""
+        with self._changed:
+            self._put(writes)
+
+    def _put(self, what: str | Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
+            self._thread.start()
+        self._waiting.append(what)
+        self._size += len(what) if isinstance(what, str) else 0
+        self._changed.notify_all()
 
     def check(self) -> None:
         """OSError if standard output takes no more."""
@@ -81,7 +90,7 @@ class Screen:
             else:
                 lost, self._lost = self._lost + len(self._waiting), 0
         if lost:
-            tell(f"{counted(self._written, 'alert')} written to standard output, {lost} lost: nobody reads it")
+            tell(f"{counted(self._written, self._thing)} written to standard output, {lost} lost: nobody reads it")
         return lost
 
     def _is_done(self) -> bool:
@@ -108,9 +117,9 @@ class Screen:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
-                text = self._waiting[0]
+                what = self._waiting[0]
             try:
-                write_text(text)
+                write_text(what) if isinstance(what, str) else what()
             except Exception as error:
                 with self._changed:
                     self._error = self._said(error)
@@ -119,11 +128,11 @@ class Screen:
                 return
             with self._changed:
                 self._waiting.popleft()
-                self._size -= len(text)
+                self._size -= len(what) if isinstance(what, str) else 0
                 self._written += 1
                 self._changed.notify_all()
 
     def _said(self, error: Exception) -> Exception:
         if isinstance(error, CutShort):
-            return OSError(error.errno, f"{error.strerror}: {counted(self._written, 'alert')} written")
+            return OSError(error.errno, f"{error.strerror}: {counted(self._written, self._thing)} written")
         return error

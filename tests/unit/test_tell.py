@@ -41,7 +41,7 @@ def test_json_is_safe_and_the_same() -> None:
 
 def test_no_other_way_to_the_terminal() -> None:
     """All that is written to a terminal passes through what escapes it."""
-    ways = {"tell.py", "progress.py", "output/stdout.py", "kubectl_complete.py"}
+    ways = {"tell.py", "stderr.py", "progress.py", "output/stdout.py", "kubectl_complete.py"}
     root = Path(kubectl_gadget.__file__).parent
     for file in root.rglob("*.py"):
         if str(file.relative_to(root)) in ways:

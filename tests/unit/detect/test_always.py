@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -36,6 +39,7 @@ from tests.conftest import CLI, run_cli, wait_until
 from tests.fakes import FakeJudge
 from tests.terminal import Terminal
 from tests.unit.detect.conftest import RULES, Machine
+from tests.unit.detect.test_live import full_pipe
 from tests.unit.rules.test_rules import rule
 
 
@@ -449,6 +453,20 @@ def test_sent_elsewhere(served: str, tmp_path: Path) -> None:
     assert [orjson.loads(line)["rule"] for line in (tmp_path / "sent").read_bytes().splitlines()] == ["Shell"] * 3
     nowhere = run_cli("alerts", "--agent", served, "--to", f"file:{tmp_path}/no/sent")
     assert nowhere.returncode and "Traceback" not in nowhere.stderr
+
+
+def test_counts_that_nobody_reads(served: str, tmp_path: Path) -> None:
+    """A table of counts on a terminal that stands still does not keep Ctrl-C from ending it; I am told that it is lost."""
+    (ours, theirs), sent = full_pipe(), tmp_path / "sent"
+    command = [str(CLI), "alerts", "-f", "--by", "rule", "--agent", served, "--to", f"file:{sent}"]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        wait_until(lambda: sent.exists() and sent.read_bytes().count(b"\n") == 3, "the alerts in the file", 60)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=20)[1]
+    os.close(ours)
+    assert process.returncode == 1 and "3 alerts were not sent" in told
+    assert "0 tables written to standard output, 1 lost: nobody reads it" in told
 
 
 def test_follow(served: str, node: Node) -> None:

@@ -297,6 +297,48 @@ def test_stdout_that_nobody_reads(agent: Callable[..., AlertAgent], rules: str, 
     assert f"{300 - written} lost: nobody reads it" in told and "300 alerts sent to file:" in told
 
 
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes nothing until somebody reads."""
+    ours, theirs = os.pipe()
+    size = fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(theirs, b"." * size)
+    return ours, theirs
+
+
+def test_one_pipe_that_nobody_reads(agent: Callable[..., AlertAgent], rules: str, tmp_path: Path) -> None:
+    """With 2>&1 into a pager that stands still alerts reach the file all the same, and Ctrl-C ends it; a reader has the rest."""
+    one, sent = agent("node-a"), tmp_path / "alerts"
+    ours, theirs = full_pipe()
+    command = [str(CLI), "detect", "--agent", one.address, "--rules", rules, "--to", f"file:{sent}",
+               "--to", "http://127.0.0.1:1/"]  # fmt: skip
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        assert one.started.wait(20)
+        for at in range(2):  # that the receiver fails is told between them
+            one.fire(one.alert(at_ns=10**18 + at), judged=1)
+            wait_until(lambda: sent.exists() and sent.read_bytes().count(b"\n") == at + 1, "the alert in the file", 20)  # noqa: B023
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 1
+    with open(ours, "rb") as pipe:
+        assert set(pipe.read()) == {ord(".")}
+
+
+def test_said_later(agent: Callable[..., AlertAgent], rules: str) -> None:
+    """What is told while nobody reads is there, in order, once somebody does."""
+    one = agent("node-a")
+    ours, theirs = full_pipe()
+    command = [str(CLI), "detect", "--agent", one.address, "--rules", rules, "--timeout", "2s"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        assert one.started.wait(20) and process.stdout
+        one.fire(one.alert(), judged=3)
+        assert b"A shell in a container" in process.stdout.readline()
+        with open(ours, "rb") as pipe:
+            said = pipe.read().decode().lstrip(".")
+        assert process.wait(20) == 0
+    assert said.startswith("1 alert (1 Shell) of 3 events from 1 node") and said.count("\n") == 1
+
+
 @pytest.fixture
 def served(machine: Machine, tmp_path: Path) -> Iterator[str]:
     """The address of an agent in this process."""
