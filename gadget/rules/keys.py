@@ -6,6 +6,7 @@ new, what is long, and what somebody chose so that it has the sum of something e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -31,7 +32,8 @@ class Keys:
 
     def __init__(self) -> None:
         """None yet."""
-        self._odd = np.random.default_rng().integers(1, 1 << 63, MOST_WORDS, np.uint64) << np.uint64(1) | np.uint64(1)
+        # numpy.random, which nothing else needs, would take 2.7 MiB
+        self._odd = np.frombuffer(os.urandom(8 * MOST_WORDS), np.uint64) | np.uint64(1)
         self.clear()
 
     def clear(self) -> None:
