@@ -43,13 +43,14 @@ tracepoint:block:block_io_done /args->dev == DISK && @begun[args->sector]/ {
 
 
 #: Both look within some microseconds of each other: from here on a bucket is so wide that this is a small part of it.
-LONG = 16
+#: Shorter ones are compared within the bounds around: the kernel takes a run queue's clock, which stands still in between.
+LONG, AROUND = 16, 4
 #: Where that puts durations on either side of a bound: a part of all, in percent.
 POINTS = 5
 
 
 def assert_alike(ours: Counter[Any], theirs: list[dict[str, int]], later: int = 0) -> None:
-    """As many, and about the same part of them below each bound; below a short one within the bounds beside it.
+    """As many, and about the same part of them below each bound; below a short one within the bounds around it.
 
     later: theirs may end later, by so many bounds.
     """
@@ -61,8 +62,8 @@ def assert_alike(ours: Counter[Any], theirs: list[dict[str, int]], later: int = 
 
     for power in range(10, 40):
         found = (over for over in ours if isinstance(over, int) and over < 1 << power)
-        own, beside = 100 * sum(ours[over] for over in found) / ours["count"], 0 if power >= LONG else 2
-        assert below(power - beside) - POINTS <= own <= below(power + max(beside, later)) + POINTS, (
+        own, around = 100 * sum(ours[over] for over in found) / ours["count"], 0 if power >= LONG else AROUND
+        assert below(power - around) - POINTS <= own <= below(power + max(around, later)) + POINTS, (
             power,
             ours,
             theirs,

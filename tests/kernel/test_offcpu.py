@@ -72,7 +72,7 @@ def test_rows(agent, start_cli, bare, workload) -> None:
     assert all(re.search(WAITS[comm][1], row["wait"]) for comm, row in by_comm.items()), rows
     assert all(row["pod"] == "cart-0" and row["file"].endswith("/offs") for row in by_comm.values()), rows
     # of the main thread the waits of 10 ms are there, those of 3 ms are not
-    (main,) = (row for row in rows if row["comm"] == "offs" and row["function"] == "wait_in_sleep")
+    main = next(row for row in rows if row["comm"] == "offs" and row["function"] == "wait_in_sleep")
     assert main["time"] >= 40 * 9_500_000
 
 
