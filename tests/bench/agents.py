@@ -50,12 +50,12 @@ def _mib_beside(before: dict[int, int]) -> float:
 
 
 def wait_until_idle(pid: int) -> None:
-    """Wait until a process does next to nothing."""
+    """Wait until a process does next to nothing: an agent with rules takes 1.3 % of a slow processor."""
 
     def idle() -> bool:
         before = cpu_seconds(pid)
         time.sleep(2)
-        return cpu_seconds(pid) - before < 0.02
+        return cpu_seconds(pid) - before < 0.06
 
     wait_until(idle, "idleness", 60)
 
