@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.conftest import Cli, events, run_cli, wait_until
 from tests.kernel.flows import inside
-from tests.kernel.observing import OURS, Asked, began, expect, place, port, python_in, receive, tell
+from tests.kernel.observing import OURS, Asked, Place, began, expect, place, port, python_in, receive, tell
 from tests.pods import Container
 
 __all__ = ["place", "port"]  # fixtures
@@ -61,7 +61,6 @@ def test_host(place, port, tmp_path: Path) -> None:
 
 def test_worker(place, port) -> None:
     """Of a server with workers the end of a connection has the worker that served it, not the one that listens."""
-    cart, web, *_ = place
     program = (
         "import os, socket\n"
         "listener = socket.create_server(('10.77.0.2', PORT))\n"
@@ -71,11 +70,7 @@ def test_worker(place, port) -> None:
         "else:\n"
         "    end = listener.accept()[0]; end.sendall(end.recv(100)); end.recv(1); end.close()\n"
     )
-    with python_in(web, program, port) as server:
-        assert server.stdout
-        worker = int(server.stdout.readline())
-        _ask(cart, port)
-        server.wait(10)
+    listens, worker = _serve_once(place, program, port)
     rows = expect(
         place,
         port,
@@ -87,12 +82,11 @@ def test_worker(place, port) -> None:
         ),
         direction="ingress",
     )
-    assert {row["type"]: row["pid"] for row in rows} == {"begun": server.pid, "ended": worker}
+    assert {row["type"]: row["pid"] for row in rows} == {"begun": listens, "ended": worker}
 
 
 def test_passed_on(place, port) -> None:
     """Of a connection that one process accepts and gives to another by SCM_RIGHTS the end has the one that used it."""
-    cart, web, *_ = place
     program = (
         "import os, socket\n"
         "near, far = socket.socketpair()\n"
@@ -106,11 +100,7 @@ def test_passed_on(place, port) -> None:
         "    end = socket.socket(fileno=socket.recv_fds(far, 1, 1)[1][0])\n"
         "    end.sendall(end.recv(100)); end.recv(1); end.close()\n"
     )
-    with python_in(web, program, port) as server:
-        assert server.stdout
-        user = int(server.stdout.readline())
-        _ask(cart, port)
-        server.wait(10)
+    _, user = _serve_once(place, program, port)
     rows = expect(
         place,
         port,
@@ -121,10 +111,16 @@ def test_passed_on(place, port) -> None:
     assert rows[0]["pid"] == user
 
 
-def _ask(cart: Container, port: int) -> None:
-    with inside(cart), socket.create_connection(("10.77.0.2", port), 10) as client:
-        client.sendall(bytes(31))
-        receive(client, 31)
+def _serve_once(place: Place, program: str, port: int) -> tuple[int, int]:
+    """Let cart send 31 bytes to a server in web, which sends them back. Its process, and that which it prints first."""
+    with python_in(place.web, program, port) as server:
+        assert server.stdout
+        printed = int(server.stdout.readline())
+        with inside(place.cart), socket.create_connection(("10.77.0.2", port), 10) as client:
+            client.sendall(bytes(31))
+            receive(client, 31)
+        server.wait(10)
+    return server.pid, printed
 
 
 def test_older(place, port, start_agent, tmp_path: Path) -> None:
